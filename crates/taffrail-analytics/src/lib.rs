@@ -1,0 +1,1 @@
+//! Sketches and windows; pure maths.

@@ -1,0 +1,1 @@
+//! Ids, units, the event model and its wire formats; pure.

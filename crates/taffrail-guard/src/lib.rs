@@ -1,0 +1,1 @@
+//! Shell and path analysis: rules to a verdict; pure.

@@ -1,0 +1,1 @@
+//! The hook client: reads stdin, decides, appends to the spool, leaves.

@@ -1,0 +1,1 @@
+//! Ingest, API, live stream: the only tokio and axum.

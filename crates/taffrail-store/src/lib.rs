@@ -1,0 +1,1 @@
+//! The only SQL: the embedded SQLite store, its migrations and its writer.
