@@ -1,1 +1,75 @@
-//! The only SQL: the embedded SQLite store, its migrations and its writer.
+//! The only SQL: the embedded SQLite store, its migrations, its writer and its readers.
+//!
+//! One file in WAL mode, one writer thread that commits whatever waits as one group, and a small pool of
+//! read-only connections. Everything here is synchronous; a caller on an async runtime uses [`Store::submit`],
+//! whose callback says when its events are committed and synced, and runs reads on a blocking thread.
+//!
+//! Limits: [`QUEUE_BYTES_MAX`] and `Options::queue_events` bound the queue, [`BATCH_EVENTS_MAX`] a transaction,
+//! [`EVENTS_PAGE_MAX`] a page, [`SCAN_ROWS_MAX`] what a text search reads for one page.
+
+mod calls;
+mod codec;
+mod connect;
+pub mod disler;
+mod error;
+mod events;
+mod facets;
+mod filter;
+pub mod migrate;
+mod options;
+mod queue;
+mod reader;
+mod record;
+mod rollup;
+mod rows;
+mod scan;
+mod sessions;
+mod store;
+mod summary;
+pub mod themes;
+mod writer;
+
+pub use error::{AppendError, MigrateError, OpenError, QueueFull, ReadError, WriteError};
+pub use filter::{CallFilter, EventFilter, Payloads, Scope, SessionFilter};
+pub use options::{Durability, Options};
+pub use reader::Reader;
+pub use rows::*;
+pub use store::{Appended, Done, Outcome, Store};
+pub use summary::{
+    ErrorClassRow, FileTotals, GitTotals, Quantiles, SessionTotals, StepRow, SummaryRows, ToolRow,
+    WindowTotals,
+};
+
+/// Events in one transaction of the writer, at most.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+
+/// Bytes of payload that may wait for the writer.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Events that may wait for the writer, by default.
+pub const QUEUE_EVENTS_MAX: usize = 20_000;
+
+/// Rows of one page, at most.
+pub const EVENTS_PAGE_MAX: usize = 1_000;
+
+/// Rows a text search reads for one page, at most; the page's cursor goes on from there.
+pub const SCAN_ROWS_MAX: usize = 20_000;
+
+/// Sessions offered as filter options, newest first.
+pub const SESSION_OPTIONS_MAX: usize = 300;
+
+/// Steps in the history of a summary.
+pub use taffrail_analytics::window::HISTORY_STEPS;
+
+/// Tools in the table of a summary, most calls first.
+pub const SUMMARY_TOOLS_MAX: usize = 50;
+
+/// Calls that `concurrency_max` sweeps; a window with more has none.
+pub const SWEEP_CALLS_MAX: usize = 50_000;
+
+/// An agent or session is active while its newest event is at most this old, in milliseconds.
+pub const ACTIVE_MS: i64 = 5 * 60_000;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
