@@ -1,0 +1,364 @@
+//! What the server is told: flags over environment over `config.toml` over defaults, parsed once, raw to checked.
+//!
+//! Every environment variable stands in [`env`], every bound in [`Limits`]. An unknown key in the file is an error.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The old server's address, so that hooks in use today need no change.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:4000";
+
+/// Every environment variable that the server reads.
+pub mod env {
+    /// The data directory.
+    pub const HOME: &str = "TAFFRAIL_HOME";
+    /// Address and port to listen on.
+    pub const LISTEN: &str = "TAFFRAIL_LISTEN";
+    /// `commit` or `process`.
+    pub const DURABILITY: &str = "TAFFRAIL_DURABILITY";
+    /// Comma-separated origins of old pages.
+    pub const LEGACY_ORIGINS: &str = "TAFFRAIL_LEGACY_ORIGINS";
+    /// Comma-separated names that a `Host` header may also have.
+    pub const ALLOWED_HOSTS: &str = "TAFFRAIL_ALLOWED_HOSTS";
+    /// Log filter, as of `tracing`.
+    pub const LOG: &str = "TAFFRAIL_LOG";
+}
+
+/// What the command line gave; a field left out falls to the next source.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--config`; without it `config.toml` of the data directory, if there is one.
+    pub config: Option<PathBuf>,
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--durability`
+    pub durability: Option<String>,
+    /// `--legacy-origin`, repeatable
+    pub legacy_origins: Vec<String>,
+    /// `--allowed-host`, repeatable
+    pub allowed_hosts: Vec<String>,
+    /// `--log`
+    pub log: Option<String>,
+}
+
+/// When an event counts as accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Committed and synced: survives a power cut.
+    #[default]
+    Commit,
+    /// Committed, not synced: survives the end of the process.
+    Process,
+}
+
+/// Checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where to listen; a loopback address.
+    pub listen: SocketAddr,
+    /// When an event counts as accepted.
+    pub durability: Durability,
+    /// Origins of old pages that may use the old routes without the token.
+    pub legacy_origins: Vec<String>,
+    /// Names a `Host` header may have beside the loopback ones; with a port, only that port.
+    pub allowed_hosts: Vec<String>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Log filter.
+    pub log: String,
+}
+
+/// Every bound of the server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest request body, in bytes, as sent.
+    pub body_bytes: usize,
+    /// Largest request body after decompression, in bytes.
+    pub decompressed_bytes: usize,
+    /// Largest ratio of decompressed to compressed size.
+    pub decompression_ratio: usize,
+    /// Connections served at once.
+    pub connections: usize,
+    /// From the first byte of a request to the end of its headers, in milliseconds.
+    pub header_read_ms: u64,
+    /// How long a connection may lie idle between requests, in milliseconds.
+    pub idle_ms: u64,
+    /// How long one read of a body may take before the minimum rate counts, in milliseconds.
+    pub body_grace_ms: u64,
+    /// Slowest body, in bytes a second, after the grace time.
+    pub body_min_rate: u64,
+    /// Longest time a body may take in all, in milliseconds.
+    pub body_total_ms: u64,
+    /// How long a peer may leave our answer unread, in milliseconds.
+    pub write_stall_ms: u64,
+    /// Events waiting for the writer.
+    pub queue_events: usize,
+    /// Frames waiting for one reader of `/stream`.
+    pub live_frames: usize,
+    /// Bytes waiting for one reader of `/stream`.
+    pub live_bytes: usize,
+    /// Readers of `/stream` at once.
+    pub live_clients: usize,
+    /// Database reads at once.
+    pub reads: usize,
+    /// How long a stop waits for what is under way, in milliseconds.
+    pub shutdown_ms: u64,
+    /// Database page cache, in bytes.
+    pub cache_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 32 << 20,
+            decompressed_bytes: 64 << 20,
+            decompression_ratio: 100,
+            connections: 1024,
+            header_read_ms: 10_000,
+            idle_ms: 75_000,
+            body_grace_ms: 10_000,
+            body_min_rate: 16 << 10,
+            body_total_ms: 120_000,
+            write_stall_ms: 60_000,
+            queue_events: 20_000,
+            live_frames: 2_048,
+            live_bytes: 16 << 20,
+            live_clients: 64,
+            reads: 4,
+            shutdown_ms: 5_000,
+            cache_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn header_read(&self) -> Duration {
+        Duration::from_millis(self.header_read_ms)
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms)
+    }
+
+    pub(crate) fn shutdown(&self) -> Duration {
+        Duration::from_millis(self.shutdown_ms)
+    }
+}
+
+/// Why a configuration is not usable.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}\nhint: check the path given to --config", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{} is not a valid configuration: {message}\nhint: known keys are {KNOWN_KEYS}", path.display())]
+    Parse { path: PathBuf, message: String },
+    #[error("`{value}` is no address to listen on\nhint: give ADDRESS:PORT, such as {DEFAULT_LISTEN}")]
+    Listen { value: String },
+    #[error(
+        "refusing to listen on {0}: only loopback addresses are served, because there are no users and no TLS yet\n\
+         hint: listen on 127.0.0.1 and reach it from elsewhere through an ssh tunnel"
+    )]
+    NotLoopback(SocketAddr),
+    #[error("`{0}` is no durability\nhint: `commit` (survives a power cut) or `process` (survives a crash)")]
+    Durability(String),
+    #[error("`{0}` is no origin\nhint: give scheme and host, such as http://localhost:5173")]
+    Origin(String),
+    #[error("the data directory is not known: neither --data-dir, TAFFRAIL_HOME nor a home directory is set")]
+    NoHome,
+}
+
+const KNOWN_KEYS: &str =
+    "listen, data_dir, durability, legacy_origins, allowed_hosts, log and the table [limits]";
+
+/// `config.toml` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: Option<String>,
+    data_dir: Option<PathBuf>,
+    durability: Option<String>,
+    legacy_origins: Option<Vec<String>>,
+    allowed_hosts: Option<Vec<String>>,
+    log: Option<String>,
+    limits: Limits,
+}
+
+impl Config {
+    /// Reads the process environment and the file, and checks all of it.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] that names the value and says what would be right.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        Self::resolve(flags, &|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
+    }
+
+    /// As [`Config::load`] with another environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn resolve(flags: &Flags, var: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let told_dir = flags.data_dir.clone().or_else(|| var(env::HOME).map(PathBuf::from));
+        let first_dir = told_dir.clone().or_else(|| default_data_dir(var));
+        let file = read_file(flags.config.as_deref(), first_dir.as_deref())?;
+        let data_dir = told_dir.or(file.data_dir).or(first_dir).ok_or(ConfigError::NoHome)?;
+
+        let listen = flags.listen.clone().or_else(|| var(env::LISTEN)).or(file.listen);
+        let durability = flags.durability.clone().or_else(|| var(env::DURABILITY)).or(file.durability);
+        let origins = list(&flags.legacy_origins, var(env::LEGACY_ORIGINS), file.legacy_origins);
+        let hosts = list(&flags.allowed_hosts, var(env::ALLOWED_HOSTS), file.allowed_hosts);
+        Ok(Self {
+            data_dir,
+            listen: parse_listen(listen.as_deref().unwrap_or(DEFAULT_LISTEN))?,
+            durability: parse_durability(durability.as_deref())?,
+            legacy_origins: origins.iter().map(|o| parse_origin(o)).collect::<Result<_, _>>()?,
+            allowed_hosts: hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
+            limits: file.limits,
+            log: flags
+                .log
+                .clone()
+                .or_else(|| var(env::LOG))
+                .or(file.log)
+                .unwrap_or_else(|| "info".to_owned()),
+        })
+    }
+
+    /// A configuration for a data directory with everything else at its default, on a free port. For tests and tools.
+    #[must_use]
+    pub fn for_dir(data_dir: &Path) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            durability: Durability::Commit,
+            legacy_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+            limits: Limits::default(),
+            log: "info".to_owned(),
+        }
+    }
+}
+
+fn read_file(told: Option<&Path>, data_dir: Option<&Path>) -> Result<File, ConfigError> {
+    let (path, required) = match (told, data_dir) {
+        (Some(path), _) => (path.to_owned(), true),
+        (None, Some(dir)) => (dir.join("config.toml"), false),
+        (None, None) => return Ok(File::default()),
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text).map_err(|e| ConfigError::Parse { path, message: e.to_string() }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => Ok(File::default()),
+        Err(source) => Err(ConfigError::Read { path, source }),
+    }
+}
+
+fn list(flags: &[String], var: Option<String>, file: Option<Vec<String>>) -> Vec<String> {
+    if !flags.is_empty() {
+        return flags.to_vec();
+    }
+    let from_env = var.map(|v| v.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect());
+    from_env.or(file).unwrap_or_default()
+}
+
+fn parse_listen(value: &str) -> Result<SocketAddr, ConfigError> {
+    let named = value.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let addr: SocketAddr = named
+        .as_deref()
+        .unwrap_or(value)
+        .parse()
+        .map_err(|_| ConfigError::Listen { value: value.to_owned() })?;
+    if !addr.ip().is_loopback() {
+        return Err(ConfigError::NotLoopback(addr));
+    }
+    Ok(addr)
+}
+
+fn parse_durability(value: Option<&str>) -> Result<Durability, ConfigError> {
+    match value {
+        None | Some("commit") => Ok(Durability::Commit),
+        Some("process") => Ok(Durability::Process),
+        Some(other) => Err(ConfigError::Durability(other.to_owned())),
+    }
+}
+
+/// An origin as a browser writes it: scheme, host and port, nothing more.
+fn parse_origin(value: &str) -> Result<String, ConfigError> {
+    let bad = || ConfigError::Origin(value.to_owned());
+    let value = value.trim_end_matches('/');
+    let host = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://")).ok_or_else(bad)?;
+    if host.is_empty() || host.contains(['/', '*', '@', ' ', '?', '#']) {
+        return Err(bad());
+    }
+    Ok(value.to_ascii_lowercase())
+}
+
+/// The platform's data directory for this program.
+fn default_data_dir(var: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let home = || var("HOME").map(PathBuf::from);
+    if cfg!(windows) {
+        return var("LOCALAPPDATA").map(|dir| PathBuf::from(dir).join("taffrail"));
+    }
+    if cfg!(target_os = "macos") {
+        return home().map(|home| home.join("Library/Application Support/taffrail"));
+    }
+    let xdg = var("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    xdg.or_else(|| home().map(|home| home.join(".local/share"))).map(|dir| dir.join("taffrail"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn resolve(flags: &Flags, vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let var = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        Config::resolve(flags, &var)
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join("config.toml"),
+            "listen = \"127.0.0.1:1\"\ndurability = \"process\"\nlegacy_origins = [\"http://localhost:5173/\"]\n[limits]\nreads = 2\n",
+        )
+        .unwrap();
+        let home = dir.path().to_str().unwrap();
+        let config = resolve(&Flags::default(), &[(env::HOME, home)]).unwrap();
+        assert_eq!((config.listen.port(), config.durability), (1, Durability::Process));
+        assert_eq!(config.legacy_origins, ["http://localhost:5173"]);
+        assert_eq!((config.limits.reads, config.limits.connections), (2, 1024));
+
+        let vars = [(env::HOME, home), (env::LISTEN, "127.0.0.1:2")];
+        assert_eq!(resolve(&Flags::default(), &vars).unwrap().listen.port(), 2);
+        let flags = Flags { listen: Some("localhost:3".to_owned()), ..Flags::default() };
+        assert_eq!(resolve(&flags, &vars).unwrap().listen.port(), 3);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_would_be_right() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.toml"), "lisen = \"127.0.0.1:1\"\n").unwrap();
+        let message =
+            resolve(&Flags::default(), &[(env::HOME, dir.path().to_str().unwrap())]).unwrap_err().to_string();
+        assert!(message.contains("lisen") && message.contains("legacy_origins"), "{message}");
+
+        for (flags, word) in [
+            (Flags { listen: Some("0.0.0.0:4000".to_owned()), ..Flags::default() }, "ssh tunnel"),
+            (Flags { listen: Some("4000".to_owned()), ..Flags::default() }, "ADDRESS:PORT"),
+            (Flags { durability: Some("never".to_owned()), ..Flags::default() }, "power cut"),
+            (Flags { legacy_origins: vec!["*".to_owned()], ..Flags::default() }, "http://localhost:5173"),
+            (Flags { config: Some(PathBuf::from("/nonexistent/t.toml")), ..Flags::default() }, "--config"),
+        ] {
+            let message = resolve(&flags, &[(env::HOME, "/nonexistent")]).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The server as others see it: in this process, on a free port, in a directory of its own.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
+
+mod captures;
+mod harness;
+mod ingest;
+mod live;
+mod native;
+mod old_contract;
+mod security;
+mod spool;
+mod start;
