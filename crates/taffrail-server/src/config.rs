@@ -2,6 +2,7 @@
 //!
 //! Every environment variable stands in [`env`], every bound in [`Limits`]. An unknown key in the file is an error.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -254,7 +255,10 @@ fn read_file(told: Option<&Path>, data_dir: Option<&Path>) -> Result<File, Confi
     };
     match std::fs::read_to_string(&path) {
         Ok(text) => toml::from_str(&text).map_err(|e| ConfigError::Parse { path, message: e.to_string() }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => Ok(File::default()),
+        // Something that is no directory in the data directory's place is said when that is opened.
+        Err(e) if !required && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(File::default())
+        }
         Err(source) => Err(ConfigError::Read { path, source }),
     }
 }
