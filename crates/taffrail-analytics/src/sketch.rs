@@ -129,6 +129,13 @@ impl Sketch {
 
     /// Reads what [`Sketch::to_bytes`] wrote. The checksum is looked at first: damaged bytes never reach the decoder.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SketchError> {
+        let mut own = Self::new();
+        own.merge_bytes(bytes)?;
+        Ok(own)
+    }
+
+    /// Adds everything that a stored sketch holds: half the work of reading it first.
+    pub fn merge_bytes(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
         let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
             return Err(SketchError::Short);
         };
@@ -140,9 +147,7 @@ impl Sketch {
         }
         let inner = DDSketch::from_java_bytes(body).map_err(|_| SketchError::Damaged)?;
         // Merging takes only sketches of one configuration, and the decoder derives it from the bytes.
-        let mut own = DDSketch::new(Config::defaults());
-        own.merge(&inner).map_err(|_| SketchError::Damaged)?;
-        Ok(Self(own))
+        self.0.merge(&inner).map_err(|_| SketchError::Damaged)
     }
 }
 
@@ -238,6 +243,9 @@ mod tests {
             let back = Sketch::from_bytes(&x.to_bytes()).unwrap();
             check_same(&x, &back);
             check_same(&merged(&[&x, &y]), &merged(&[&back, &y]));
+            let mut stored = y.clone();
+            stored.merge_bytes(&x.to_bytes()).unwrap();
+            check_same(&merged(&[&x, &y]), &stored);
             prop_assert_eq!(back.to_bytes(), x.to_bytes());
         }
 

@@ -65,7 +65,7 @@ pub use taffrail_analytics::window::HISTORY_STEPS;
 pub const SUMMARY_TOOLS_MAX: usize = 50;
 
 /// Calls that `concurrency_max` sweeps; a window with more has none.
-pub const SWEEP_CALLS_MAX: usize = 50_000;
+pub const SWEEP_CALLS_MAX: usize = 10_000;
 
 /// An agent or session is active while its newest event is at most this old, in milliseconds.
 pub const ACTIVE_MS: i64 = 5 * 60_000;

@@ -565,18 +565,20 @@ pub(crate) fn segment(resolution: Resolution, from: i64, to: i64) -> Segment {
 }
 
 /// One row of `rollup_minute` or `rollup_hour`.
-pub(crate) struct ScopeRow {
+pub(crate) struct ScopeRow<'r> {
     pub(crate) bucket: i64,
     pub(crate) counters: Counters,
-    pub(crate) durations: Option<Sketch>,
-    pub(crate) latencies: Option<Sketch>,
+    /// A sketch as it is stored: see [`merge_stored`].
+    pub(crate) durations: Option<&'r [u8]>,
+    pub(crate) latencies: Option<&'r [u8]>,
 }
 
 /// Whether rows come with their sketches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sketches {
-    With,
-    Without,
+    Both,
+    Durations,
+    None,
 }
 
 /// The rows of a scope in a segment.
@@ -585,11 +587,12 @@ pub(crate) fn scope_rows(
     scope: (&str, &str),
     segment: Segment,
     sketches: Sketches,
-    mut each: impl FnMut(ScopeRow),
+    mut each: impl FnMut(ScopeRow<'_>) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
     let blobs = match sketches {
-        Sketches::With => "duration_sketch, latency_sketch",
-        Sketches::Without => "NULL, NULL",
+        Sketches::Both => "duration_sketch, latency_sketch",
+        Sketches::Durations => "duration_sketch, NULL",
+        Sketches::None => "NULL, NULL",
     };
     let sql = format!(
         "SELECT bucket, {}, {blobs} FROM {} WHERE app = ?1 AND user = ?2 AND bucket >= ?3 AND bucket < ?4 ORDER BY bucket",
@@ -606,9 +609,9 @@ pub(crate) fn scope_rows(
         each(ScopeRow {
             bucket: row.get(0)?,
             counters,
-            durations: sketch_at(row, COUNTERS + 1)?,
-            latencies: sketch_at(row, COUNTERS + 2)?,
-        });
+            durations: blob_at(row, COUNTERS + 1)?,
+            latencies: blob_at(row, COUNTERS + 2)?,
+        })?;
     }
     Ok(())
 }
@@ -641,9 +644,7 @@ pub(crate) fn add_tools(
             *value = row.get(index + 1)?;
         }
         sum.counters.add_all(&counters);
-        if let Some(sketch) = sketch_at(row, TOOL_COUNTERS.len() + 1)? {
-            sum.durations.merge(&sketch);
-        }
+        merge_stored(&mut sum.durations, blob_at(row, TOOL_COUNTERS.len() + 1)?)?;
     }
     Ok(())
 }
@@ -667,7 +668,12 @@ pub(crate) fn add_errors(
     Ok(())
 }
 
-fn sketch_at(row: &rusqlite::Row<'_>, column: usize) -> Result<Option<Sketch>, ReadError> {
-    let blob = row.get_ref(column)?.as_blob_or_null().map_err(|e| ReadError::BadRow(e.to_string()))?;
-    blob.map(|bytes| Sketch::from_bytes(bytes).map_err(|e| ReadError::BadRow(e.to_string()))).transpose()
+fn blob_at<'r>(row: &'r rusqlite::Row<'_>, column: usize) -> Result<Option<&'r [u8]>, ReadError> {
+    row.get_ref(column)?.as_blob_or_null().map_err(|e| ReadError::BadRow(e.to_string()))
+}
+
+/// Adds what a stored sketch holds, if there is one.
+pub(crate) fn merge_stored(sketch: &mut Sketch, stored: Option<&[u8]>) -> Result<(), ReadError> {
+    let merged = stored.map_or(Ok(()), |bytes| sketch.merge_bytes(bytes));
+    merged.map_err(|e| ReadError::BadRow(e.to_string()))
 }

@@ -233,13 +233,16 @@ fn of_scope(
     let mut tools = BTreeMap::new();
     let mut errors = BTreeMap::new();
     for segment in rollup::segments(bounds.from, bounds.to) {
-        rollup::scope_rows(conn, key, segment, Sketches::With, |row| sum.add(&row))?;
+        rollup::scope_rows(conn, key, segment, Sketches::Both, |row| sum.add(&row))?;
         rollup::add_tools(conn, key, segment, &mut tools)?;
         rollup::add_errors(conn, key, segment, &mut errors)?;
     }
     let mut before = Counters::default();
     for segment in rollup::segments(previous.from, previous.to) {
-        rollup::scope_rows(conn, key, segment, Sketches::Without, |row| before.add_all(&row.counters))?;
+        rollup::scope_rows(conn, key, segment, Sketches::None, |row| {
+            before.add_all(&row.counters);
+            Ok(())
+        })?;
     }
     let history = match window.history_source() {
         HistorySource::Rows => history_of_rows(conn, scope, bounds)?,
@@ -266,14 +269,10 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, row: &rollup::ScopeRow) {
+    fn add(&mut self, row: &rollup::ScopeRow<'_>) -> Result<(), ReadError> {
         self.counters.add_all(&row.counters);
-        if let Some(sketch) = &row.durations {
-            self.durations.merge(sketch);
-        }
-        if let Some(sketch) = &row.latencies {
-            self.latencies.merge(sketch);
-        }
+        rollup::merge_stored(&mut self.durations, row.durations)?;
+        rollup::merge_stored(&mut self.latencies, row.latencies)
     }
 }
 
@@ -334,13 +333,10 @@ fn history_of_rollups(
 ) -> Result<Vec<StepRow>, ReadError> {
     let mut steps = empty_steps();
     let segment = rollup::segment(resolution, bounds.history_from, bounds.to);
-    rollup::scope_rows(conn, key, segment, Sketches::With, |row| {
-        if let Some(index) = bounds.step_of(row.bucket) {
-            steps[index].counters.add_all(&row.counters);
-            if let Some(sketch) = &row.durations {
-                steps[index].durations.merge(sketch);
-            }
-        }
+    rollup::scope_rows(conn, key, segment, Sketches::Durations, |row| {
+        let Some(index) = bounds.step_of(row.bucket) else { return Ok(()) };
+        steps[index].counters.add_all(&row.counters);
+        rollup::merge_stored(&mut steps[index].durations, row.durations)
     })?;
     Ok(history(bounds, &steps))
 }
@@ -675,7 +671,10 @@ fn flying(
 fn totals_of_all(conn: &Connection, bounds: Bounds) -> Result<WindowTotals, ReadError> {
     let mut sum = Counters::default();
     for segment in rollup::segments(bounds.from, bounds.to) {
-        rollup::scope_rows(conn, ("", ""), segment, Sketches::Without, |row| sum.add_all(&row.counters))?;
+        rollup::scope_rows(conn, ("", ""), segment, Sketches::None, |row| {
+            sum.add_all(&row.counters);
+            Ok(())
+        })?;
     }
     Ok(WindowTotals::of(&sum))
 }
