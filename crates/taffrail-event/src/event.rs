@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::ids::{DedupKey, EventId, TimestampMs};
+use crate::ledger::{FailureSighting, RequestSighting};
 
 /// Where an event came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -105,6 +106,13 @@ pub struct Event {
     pub issues: Vec<Issue>,
     /// The payload as it came, redacted; never interpreted again.
     pub payload: Payload,
+    /// The API request this event tells of; the ledger takes it in with the event.
+    pub request: Option<Box<RequestSighting>>,
+    /// The failed API request this event tells of.
+    pub failure: Option<Box<FailureSighting>>,
+    /// What the sender's resource attributes say beside the known ones (`department`, `team.id`, ...): labels of the
+    /// session, by key.
+    pub labels: Vec<(String, String)>,
     /// What the old server's sender posted beside the payload (top level of its JSON), and what only it has.
     pub legacy: Option<Legacy>,
 }
@@ -192,6 +200,10 @@ pub enum Fact {
     PostCompact,
     Elicitation,
     ElicitationResult,
+    /// A log record of the client's telemetry that ends a call: weaker than the call's own Post.
+    ToolTold(ToolRef, ToolOutcome),
+    /// Any other log record of the client's telemetry.
+    Telemetry,
     /// A name this version does not know: stored raw, counted, shown.
     Unknown,
     /// Bytes that are no JSON object: stored as what they are, and marked.
@@ -289,7 +301,7 @@ impl CallStatus {
 /// What an event tells about one tool call; the store merges updates into the `tool_calls` table.
 ///
 /// Merging is commutative and idempotent: evidence of a higher rank wins, and `started`, `ended` and `duration_ms`
-/// are filled once. Ranks: own Post event 4, PermissionDenied 3, PostToolBatch 2, the end of its agent or session 1, Pre 0.
+/// are filled once. Ranks: own Post event 4, PermissionDenied and telemetry 3, PostToolBatch 2, the end of its agent or session 1, Pre 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallUpdate {
     /// Which call.

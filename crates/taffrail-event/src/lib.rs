@@ -11,9 +11,15 @@ pub mod ids;
 #[cfg(feature = "normalize")]
 pub mod event;
 #[cfg(feature = "normalize")]
+pub mod ledger;
+#[cfg(feature = "normalize")]
 pub mod normalize;
 #[cfg(feature = "normalize")]
+pub mod prices;
+#[cfg(feature = "normalize")]
 pub mod redact;
+#[cfg(feature = "normalize")]
+pub mod transcript;
 
 pub use hook_event::HookEvent;
 pub use ids::{DedupKey, EventId, RowId, TimestampMs};

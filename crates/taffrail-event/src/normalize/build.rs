@@ -143,6 +143,9 @@ pub(super) fn event(
         warnings,
         issues: envelope.issues,
         payload: envelope.payload,
+        request: None,
+        failure: None,
+        labels: Vec::new(),
         legacy: envelope.legacy,
     }
 }
