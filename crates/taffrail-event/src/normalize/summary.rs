@@ -21,7 +21,7 @@ pub(super) fn summary(view: &View<'_>, fact: &Fact, error: Option<&ErrorInfo>) -
 }
 
 /// Any text as one line: no control characters, no format characters that reorder it, cut with an ellipsis.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let mut line = String::new();
     let mut chars = 0;
     let mut space = false;

@@ -8,6 +8,8 @@
     reason = "tests; each test file uses its own part"
 )]
 
+pub mod transcripts;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
