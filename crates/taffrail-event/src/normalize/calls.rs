@@ -26,6 +26,8 @@ pub const RANK_CLOSED: u8 = 1;
 pub const RANK_BATCH: u8 = 2;
 /// Evidence: PermissionDenied.
 pub const RANK_DENIED: u8 = 3;
+/// Evidence: a log record of the client's telemetry.
+pub const RANK_TOLD: u8 = 3;
 /// Evidence: its own Post event.
 pub const RANK_POST: u8 = 4;
 
@@ -49,6 +51,10 @@ pub fn updates(event: &Event) -> Vec<CallUpdate> {
         Fact::ToolEnd(tool, outcome) => {
             let started = outcome.duration_ms.map(|ms| before(ts, ms));
             vec![update(tool, outcome.status, RANK_POST, started, Some(ts), outcome.duration_ms)]
+        }
+        Fact::ToolTold(tool, outcome) => {
+            let started = outcome.duration_ms.map(|ms| before(ts, ms));
+            vec![update(tool, outcome.status, RANK_TOLD, started, Some(ts), outcome.duration_ms)]
         }
         Fact::PermissionDenied(tool) => {
             vec![update(tool, CallStatus::Denied, RANK_DENIED, None, Some(ts), None)]

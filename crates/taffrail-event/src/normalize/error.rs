@@ -304,6 +304,11 @@ fn of_response(tool: &str, raw: &str) -> (CallStatus, Option<ErrorInfo>) {
     (CallStatus::Succeeded, None)
 }
 
+/// A call that failed with that message, where nothing but the message tells.
+pub(super) fn of_message(tool: &str, message: &str) -> ErrorInfo {
+    info(classify(message), tool, message)
+}
+
 /// A turn that ended on an API error.
 pub(super) fn of_stop(view: &View<'_>) -> ErrorInfo {
     let name = view.error_text.unwrap_or("");

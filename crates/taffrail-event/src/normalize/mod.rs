@@ -9,6 +9,7 @@ pub mod calls;
 pub mod error;
 pub mod files;
 pub mod git;
+pub mod otlp;
 pub mod warnings;
 
 mod build;
@@ -24,6 +25,7 @@ use crate::ids::{EventId, TimestampMs};
 pub use fields::DEPTH_MAX;
 pub use hook::{UNKNOWN_FIELDS_MAX, hook};
 pub use legacy::{LegacyPost, legacy};
+pub(crate) use summary::line as one_line;
 
 /// One delivery as a source handed it over, before it is understood.
 #[derive(Clone, Copy, Debug)]
