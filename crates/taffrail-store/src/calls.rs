@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use taffrail_event::event::{CallStatus, CallUpdate};
+use taffrail_event::event::{CallStatus, CallUpdate, Fact};
 use taffrail_event::normalize::calls::{RANK_CLOSED, RANK_POST, RANK_PRE};
 use taffrail_event::{Event, RowId, TimestampMs};
 
@@ -20,6 +20,7 @@ use crate::events::{CLOSES_AGENT, CLOSES_SESSION};
 use crate::filter::CallFilter;
 use crate::rows::{Page, StoredCall, ToolChain};
 use crate::scan;
+use crate::sessions::is_unknown;
 
 /// Calls of the same agent before a call that are looked at for an overlap.
 const PARALLEL_LOOKBACK: usize = 16;
@@ -109,13 +110,15 @@ impl Call {
             self.start_event = Some(s.row.0);
             self.summary.clone_from(&s.event.summary);
         }
-        if begins || (earlier && self.start_event.is_none()) {
+        // Telemetry knows no input, and not every tool's own name: any other event describes the call better.
+        let told = matches!(s.event.fact, Fact::ToolTold(..));
+        let describes = !told && (earlier || self.input_hash == 0) && self.start_event.is_none();
+        if begins || describes {
             self.tool_name.clone_from(&s.update.tool.tool_name);
             self.input_hash = s.update.tool.input_hash;
         }
-        if earlier && self.rank <= RANK_CLOSED {
-            self.app.clone_from(&s.event.app);
-            self.user.clone_from(&s.event.user);
+        if (earlier && self.rank <= RANK_CLOSED) || is_unknown(&self.app) {
+            self.take_place(s.event);
         }
         if self.agent_type.is_none() {
             self.agent_type.clone_from(&s.event.agent_type);
@@ -134,6 +137,14 @@ impl Call {
         }
     }
 
+    /// Takes the event's project and user, unless the event knows no project and the call does.
+    fn take_place(&mut self, event: &Event) {
+        if !is_unknown(&event.app) || is_unknown(&self.app) {
+            self.app.clone_from(&event.app);
+            self.user.clone_from(&event.user);
+        }
+    }
+
     /// Better evidence of the end replaces worse; of equal, the stronger status, then the earlier end.
     fn weigh_end(&mut self, s: Sighting<'_>) {
         let ended = s.update.ended.unwrap_or(s.event.ts).get();
@@ -147,8 +158,7 @@ impl Call {
         self.end_event = Some(s.row.0);
         self.error_type =
             s.event.error.as_ref().filter(|_| s.event.tool_name.is_some()).map(|e| e.class.to_owned());
-        self.app.clone_from(&s.event.app);
-        self.user.clone_from(&s.event.user);
+        self.take_place(s.event);
         if self.start_event.is_none() && s.event.tool_name.is_some() {
             self.summary.clone_from(&s.event.summary);
         }

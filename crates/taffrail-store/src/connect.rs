@@ -21,7 +21,10 @@ pub(crate) const APPLICATION_ID: i32 = 0x5446_524C;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pages in the WAL after which a commit folds them into the database (16 MB).
-const CHECKPOINT_PAGES: i64 = 4_000;
+pub(crate) const CHECKPOINT_PAGES: i64 = 4_000;
+
+/// The same while much is imported: as much as is kept of the WAL file anyway (64 MB).
+pub(crate) const BULK_CHECKPOINT_PAGES: i64 = 16_000;
 
 /// The WAL file is cut back to this after a fold, in bytes.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
@@ -110,11 +113,16 @@ fn settings(conn: &Connection, options: &Options) -> rusqlite::Result<()> {
         Durability::Process => "NORMAL",
     };
     conn.pragma_update(None, "synchronous", synchronous)?;
-    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    fold_after(conn, CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
     conn.pragma_update(None, "cache_size", cache_kib(options.cache_bytes))?;
     conn.pragma_update(None, "mmap_size", 0)?;
     conn.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// How many pages the WAL may have before a commit folds it.
+pub(crate) fn fold_after(conn: &Connection, pages: i64) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "wal_autocheckpoint", pages)
 }
 
 /// A negative `cache_size` counts KiB.

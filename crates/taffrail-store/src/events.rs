@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 use taffrail_event::event::{Arrival, ClosesCalls, Fact, FileOperation, GitOperation, PromptOrigin};
+use taffrail_event::ledger::RequestSighting;
 use taffrail_event::normalize::calls;
+use taffrail_event::prices::PriceTable;
 use taffrail_event::{Event, EventId, RowId, TimestampMs};
 
 use crate::codec;
@@ -83,10 +85,18 @@ pub(crate) fn last_in(conn: &Connection, from: RowId, to: RowId) -> rusqlite::Re
 }
 
 /// Inserts what hangs on the event.
-pub(crate) fn insert_details(conn: &Connection, id: RowId, event: &Event) -> rusqlite::Result<()> {
+pub(crate) fn insert_details(
+    conn: &Connection,
+    id: RowId,
+    event: &Event,
+    prices: &PriceTable,
+) -> rusqlite::Result<()> {
     insert_payload(conn, id, event)?;
-    insert_metrics(conn, id, event)?;
-    if let Some(error) = &event.error {
+    match &event.request {
+        None => insert_metrics(conn, id, event)?,
+        Some(request) => insert_request_metrics(conn, id, event, request, prices)?,
+    }
+    if let Some(error) = own_error(event) {
         conn.prepare_cached(
             "INSERT INTO event_errors (event_id, error_type, error_message, stack_trace, recoverable, retry_count,
                 fingerprint) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -158,6 +168,44 @@ fn insert_metrics(conn: &Connection, id: RowId, event: &Event) -> rusqlite::Resu
     Ok(())
 }
 
+/// With the tokens of the request that the event tells of, as it tells them, and their price.
+fn insert_request_metrics(
+    conn: &Connection,
+    id: RowId,
+    event: &Event,
+    request: &RequestSighting,
+    prices: &PriceTable,
+) -> rusqlite::Result<()> {
+    let Some(usage) = &request.usage else { return insert_metrics(conn, id, event) };
+    let m = &event.metrics;
+    let cost = prices.quote(&request.model, usage, &request.terms, request.ts);
+    let window = prices.context_window(&request.model).filter(|window| *window > 0);
+    conn.prepare_cached(
+        "INSERT INTO event_metrics (event_id, execution_time, compression_events, output_bytes, hook_wall_us,
+            agent_rss_bytes, input_tokens, output_tokens, total_tokens, cost, context_size, context_utilization,
+            cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?
+    .execute(params![
+        id.0,
+        m.execution_time_ms.map(to_i64),
+        m.compression_events,
+        m.output_bytes.map(to_i64),
+        m.hook_wall_us.map(to_i64),
+        m.agent_rss_bytes.map(to_i64),
+        to_i64(usage.input),
+        to_i64(usage.output),
+        to_i64(usage.total()),
+        cost.map(|cost| cost.total_nano_usd),
+        to_i64(usage.context()),
+        window.map(|window| usage.context() as f64 / window as f64),
+        to_i64(usage.cache_read),
+        to_i64(usage.cache_write_5m),
+        to_i64(usage.cache_write_1h),
+    ])?;
+    Ok(())
+}
+
 fn insert_file_operation(
     conn: &Connection,
     id: RowId,
@@ -218,6 +266,11 @@ fn flags(event: &Event) -> i64 {
     let prompt = if is_human_prompt(event) { HUMAN_PROMPT } else { 0 };
     let recorded = if event.arrival == Arrival::Recorded { RECORDED } else { 0 };
     closes | prompt | recorded
+}
+
+/// The failure that counts as one: what telemetry tells of a call is that of the call's own Post, told again.
+pub(crate) fn own_error(event: &Event) -> Option<&taffrail_event::event::ErrorInfo> {
+    event.error.as_ref().filter(|_| !matches!(event.fact, Fact::ToolTold(..)))
 }
 
 /// Whether a person wrote it.
@@ -323,7 +376,8 @@ fn read_metrics(conn: &Connection, id: RowId) -> Result<StoredMetrics, ReadError
     let found = conn
         .prepare_cached(
             "SELECT execution_time, input_tokens, output_tokens, total_tokens, cost, context_size, context_utilization,
-                compression_events, output_bytes, hook_wall_us, agent_rss_bytes FROM event_metrics WHERE event_id = ?1",
+                compression_events, output_bytes, hook_wall_us, agent_rss_bytes, cache_read_tokens, cache_write_5m_tokens,
+                cache_write_1h_tokens FROM event_metrics WHERE event_id = ?1",
         )?
         .query_row([id.0], |row| {
             Ok(StoredMetrics {
@@ -338,6 +392,9 @@ fn read_metrics(conn: &Connection, id: RowId) -> Result<StoredMetrics, ReadError
                 output_bytes: row.get(8)?,
                 hook_wall_us: row.get(9)?,
                 agent_rss_bytes: row.get(10)?,
+                cache_read_tokens: row.get(11)?,
+                cache_write_5m_tokens: row.get(12)?,
+                cache_write_1h_tokens: row.get(13)?,
             })
         })
         .optional()?;

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod facets;
 mod filter;
+mod ledger;
 pub mod migrate;
 mod options;
 mod queue;
@@ -26,18 +27,25 @@ mod scan;
 mod sessions;
 mod store;
 mod summary;
+mod telemetry;
 pub mod themes;
 mod writer;
 
 pub use error::{AppendError, MigrateError, OpenError, QueueFull, ReadError, WriteError};
 pub use filter::{CallFilter, EventFilter, Payloads, Scope, SessionFilter};
-pub use options::{Durability, Options};
+pub use ledger::*;
+pub use options::{Durability, LedgerListener, OnLedger, Options};
 pub use reader::Reader;
 pub use rows::*;
 pub use store::{Appended, Done, Outcome, Store};
 pub use summary::{
     ErrorClassRow, FileTotals, GitTotals, Quantiles, SessionTotals, StepRow, SummaryRows, ToolRow,
     WindowTotals,
+};
+
+pub use telemetry::{
+    StoredTelemetry, TELEMETRY_NAMES_MAX, TelemetryFilter, TelemetryModelTotal, TelemetryName,
+    TelemetryTotals,
 };
 
 /// Events in one transaction of the writer, at most.

@@ -19,11 +19,23 @@ struct Step {
 }
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: &[Step] = &[Step {
-    name: "first",
-    up: include_str!("migrations/0001_first.up.sql"),
-    down: include_str!("migrations/0001_first.down.sql"),
-}];
+const STEPS: &[Step] = &[
+    Step {
+        name: "first",
+        up: include_str!("migrations/0001_first.up.sql"),
+        down: include_str!("migrations/0001_first.down.sql"),
+    },
+    Step {
+        name: "ledger",
+        up: include_str!("migrations/0002_ledger.up.sql"),
+        down: include_str!("migrations/0002_ledger.down.sql"),
+    },
+    Step {
+        name: "telemetry",
+        up: include_str!("migrations/0003_telemetry.up.sql"),
+        down: include_str!("migrations/0003_telemetry.down.sql"),
+    },
+];
 
 /// The newest version known here.
 #[allow(clippy::cast_possible_truncation, reason = "there are few steps")]

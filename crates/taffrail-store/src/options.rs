@@ -1,8 +1,25 @@
 //! How a store is opened.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use taffrail_event::prices::PriceTable;
 
 use crate::QUEUE_EVENTS_MAX;
+use crate::ledger::LedgerChange;
+
+/// Called with what a commit changed in the ledger.
+pub type OnLedger = dyn Fn(&[LedgerChange]) + Send + Sync;
+
+/// Hears what a commit changed in the ledger, on the writer's thread; keep it short.
+#[derive(Clone)]
+pub struct LedgerListener(pub Arc<OnLedger>);
+
+impl std::fmt::Debug for LedgerListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LedgerListener")
+    }
+}
 
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +44,10 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Read-only connections kept open; more are opened while all are in use.
     pub readers: usize,
+    /// What requests are priced by when they come.
+    pub prices: Arc<PriceTable>,
+    /// Who hears of the ledger's changes.
+    pub on_ledger: Option<LedgerListener>,
 }
 
 impl Options {
@@ -38,6 +59,8 @@ impl Options {
             queue_events: QUEUE_EVENTS_MAX,
             cache_bytes: 32 * 1024 * 1024,
             readers: 4,
+            prices: PriceTable::builtin(),
+            on_ledger: None,
         }
     }
 }

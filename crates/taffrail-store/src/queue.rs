@@ -71,6 +71,10 @@ impl Queue {
         self.room.notify_all();
     }
 
+    pub(crate) fn events_max(&self) -> usize {
+        self.events_max
+    }
+
     pub(crate) fn waiting(&self) -> Waiting {
         *self.lock()
     }

@@ -1,10 +1,11 @@
 //! Bounded reads on a pooled read-only connection.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rusqlite::Connection;
 use taffrail_analytics::Window;
+use taffrail_event::prices::PriceTable;
 use taffrail_event::{RowId, TimestampMs};
 
 use crate::connect;
@@ -29,6 +30,7 @@ pub(crate) struct Pool {
     cache_bytes: usize,
     idle_max: usize,
     idle: Mutex<Vec<Connection>>,
+    prices: RwLock<Arc<PriceTable>>,
 }
 
 impl Pool {
@@ -38,12 +40,17 @@ impl Pool {
             cache_bytes: options.cache_bytes / READER_CACHE_PART,
             idle_max: options.readers,
             idle: Mutex::default(),
+            prices: RwLock::new(Arc::clone(&options.prices)),
         }
     }
 
     /// Closes what waits.
     pub(crate) fn clear(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    pub(crate) fn set_prices(&self, prices: &Arc<PriceTable>) {
+        *self.prices.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(prices);
     }
 
     fn take(&self) -> Option<Connection> {
@@ -95,8 +102,16 @@ impl Reader {
         self.conn.as_ref().expect("taken only when dropped")
     }
 
+    /// What requests are priced by.
+    pub(crate) fn prices(&self) -> Arc<PriceTable> {
+        Arc::clone(&self.pool.prices.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// One state of the database for everything that `read` looks at.
-    fn at_once<T>(&self, read: impl FnOnce(&Connection) -> Result<T, ReadError>) -> Result<T, ReadError> {
+    pub(crate) fn at_once<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         let tx = self.conn().unchecked_transaction()?;
         let value = read(&tx)?;
         tx.finish()?;

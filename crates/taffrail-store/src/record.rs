@@ -1,18 +1,24 @@
 //! One transaction's worth of events, from row to rollup.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use taffrail_event::event::{CallStatus, ClosesCalls};
 use taffrail_event::ids::ROWS_PER_MS;
 use taffrail_event::normalize::calls as word;
+use taffrail_event::normalize::otlp::Telemetry;
+use taffrail_event::prices::PriceTable;
 use taffrail_event::{Event, RowId, TimestampMs};
 
 use crate::calls::{self, Call, Close, Sighting};
 use crate::events;
+use crate::ledger::batch::Batch;
+use crate::ledger::{LedgerChange, TranscriptOutcome, compactions, names};
 use crate::rollup::{Deltas, SketchCache};
 use crate::sessions::Touched;
 use crate::store::{Appended, Outcome};
+use crate::telemetry;
 
 /// Milliseconds whose last row id is remembered.
 const ROW_IDS_CACHED_MAX: usize = 4_096;
@@ -21,14 +27,23 @@ const ROW_IDS_CACHED_MAX: usize = 4_096;
 #[derive(Default)]
 pub(crate) struct Memory {
     row_ids: RowIds,
+    telemetry_ids: RowIds,
     sketches: SketchCache,
+    pub(crate) ledger: names::Memory,
 }
 
 impl Memory {
+    /// Remembers nothing yet; requests are priced by `prices`.
+    pub(crate) fn new(prices: Arc<PriceTable>) -> Self {
+        Self { ledger: names::Memory::new(prices), ..Self::default() }
+    }
+
     /// Forgets everything: after a rollback the memory would be of what never was.
     pub(crate) fn forget(&mut self) {
         self.row_ids.next.clear();
+        self.telemetry_ids.next.clear();
         self.sketches.clear();
+        self.ledger.forget();
     }
 }
 
@@ -39,6 +54,11 @@ pub(crate) struct Recorder<'c, 'm> {
     touched: Touched,
     deltas: Deltas,
     calls: Pending,
+    /// None while no event has told of a request.
+    ledger: Option<Box<Batch>>,
+    telemetry: telemetry::Added,
+    /// Sessions whose hooks told of a compaction.
+    compacted: BTreeSet<String>,
     committed_ms: i64,
 }
 
@@ -82,18 +102,20 @@ impl<'c, 'm> Recorder<'c, 'm> {
     /// Records inside a transaction that is open on `conn` and about to commit at `committed_ms`.
     pub(crate) fn new(conn: &'c Connection, memory: &'m mut Memory, committed_ms: i64) -> Self {
         let (touched, deltas, calls) = (Touched::default(), Deltas::default(), Pending::default());
-        Self { conn, memory, touched, deltas, calls, committed_ms }
+        let telemetry = telemetry::Added::default();
+        let compacted = BTreeSet::new();
+        Self { conn, memory, touched, deltas, calls, ledger: None, telemetry, compacted, committed_ms }
     }
 
     /// Stores one event, unless its fact is stored already.
     pub(crate) fn add(&mut self, event: &Event) -> rusqlite::Result<Appended> {
-        let row_id = self.memory.row_ids.peek(self.conn, event.ts)?;
+        let row_id = self.memory.row_ids.peek(self.conn, event.ts, events::last_in)?;
         if !events::insert(self.conn, row_id, event)? {
             let row_id = events::row_of_key(self.conn, event)?;
             return Ok(Appended { row_id, outcome: Outcome::Duplicate });
         }
         self.memory.row_ids.take(row_id);
-        events::insert_details(self.conn, row_id, event)?;
+        events::insert_details(self.conn, row_id, event, &self.memory.ledger.prices)?;
         let closes = word::closes(event);
         self.touched.add(self.conn, event, closes)?;
         self.deltas.add_event(event, self.committed_ms);
@@ -101,14 +123,45 @@ impl<'c, 'm> Recorder<'c, 'm> {
             self.see(Sighting { row: row_id, event, update })?;
         }
         self.close(row_id, event, closes)?;
+        if event.metrics.compression_events.is_some_and(|count| count > 0) {
+            self.compacted.insert(event.session_id.clone());
+        }
+        if event.request.is_some() || event.failure.is_some() || !event.labels.is_empty() {
+            self.ledger.get_or_insert_default().add_event(event);
+        }
         Ok(Appended { row_id, outcome: Outcome::Stored })
     }
 
-    /// Writes what was summed up; the caller commits.
-    pub(crate) fn finish(self) -> rusqlite::Result<()> {
+    /// Stores one telemetry row, unless it is stored already.
+    pub(crate) fn add_telemetry(&mut self, row: &Telemetry) -> rusqlite::Result<Appended> {
+        let row_id = self.memory.telemetry_ids.peek(self.conn, row.ts, telemetry::last_in)?;
+        if !self.telemetry.insert(self.conn, row_id, row)? {
+            let row_id = telemetry::row_of_key(self.conn, row)?;
+            return Ok(Appended { row_id, outcome: Outcome::Duplicate });
+        }
+        self.memory.telemetry_ids.take(row_id);
+        if row.request.is_some() || row.failure.is_some() {
+            let ledger = self.ledger.get_or_insert_default();
+            ledger.add_telemetry(row);
+        }
+        Ok(Appended { row_id, outcome: Outcome::Stored })
+    }
+
+    /// Writes what was summed up; the caller commits. Gives what changed in the ledger.
+    pub(crate) fn finish(mut self) -> rusqlite::Result<Vec<LedgerChange>> {
         self.calls.write_all(self.conn)?;
-        self.touched.flush(self.conn)?;
-        self.deltas.flush(self.conn, &mut self.memory.sketches)
+        let changed = self.touched.flush(self.conn)?;
+        self.telemetry.flush(self.conn)?;
+        for session_id in &self.compacted {
+            let session = self.memory.ledger.session(self.conn, session_id, self.committed_ms)?;
+            compactions::settle(self.conn, session, &mut self.deltas)?;
+        }
+        self.deltas.flush(self.conn, &mut self.memory.sketches)?;
+        if self.ledger.is_none() && changed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ledger = self.ledger.unwrap_or_default();
+        ledger.flush(self.conn, &mut self.memory.ledger, changed, &mut TranscriptOutcome::default())
     }
 
     fn see(&mut self, sighting: Sighting<'_>) -> rusqlite::Result<()> {
@@ -200,6 +253,9 @@ impl<'c, 'm> Recorder<'c, 'm> {
     }
 }
 
+/// The highest id of a table in a half-open range.
+type LastIn = fn(&Connection, RowId, RowId) -> rusqlite::Result<Option<RowId>>;
+
 /// Hands out row ids: the next free one of an event's millisecond, or of a following one where that is full.
 #[derive(Default)]
 struct RowIds {
@@ -209,14 +265,14 @@ struct RowIds {
 
 impl RowIds {
     /// The next free id; it stays free until it is taken.
-    fn peek(&mut self, conn: &Connection, ts: TimestampMs) -> rusqlite::Result<RowId> {
+    fn peek(&mut self, conn: &Connection, ts: TimestampMs, last_in: LastIn) -> rusqlite::Result<RowId> {
         let mut ms = ts.get();
         loop {
             let first = RowId::first_of(TimestampMs::clamped(ms));
             let end = RowId(first.0 + ROWS_PER_MS);
             let next = match self.next.get(&ms) {
                 Some(next) => *next,
-                None => events::last_in(conn, first, end)?.map_or(first.0, |last| last.0 + 1),
+                None => last_in(conn, first, end)?.map_or(first.0, |last| last.0 + 1),
             };
             if self.next.len() >= ROW_IDS_CACHED_MAX {
                 self.next.clear();

@@ -191,7 +191,7 @@ impl Deltas {
     pub(crate) fn add_event(&mut self, event: &Event, committed_ms: i64) {
         self.facets.add(event);
         let key = ((event.app.clone(), event.user.clone().unwrap_or_default()), minute_of(event.ts.get()));
-        if let Some(error) = &event.error {
+        if let Some(error) = crate::events::own_error(event) {
             *self.errors.entry((key.0.clone(), key.1, error.class)).or_default() += 1;
         }
         let delta = self.scopes.entry(key).or_default();
@@ -199,6 +199,11 @@ impl Deltas {
         if event.arrival == Arrival::Live {
             delta.latencies.push((committed_ms - event.ts.get()).max(0) as f64);
         }
+    }
+
+    /// Counts compactions that no event tells of.
+    pub(crate) fn add_compactions(&mut self, scope: ScopeKey, minute: i64, by: i64) {
+        self.scopes.entry((scope, minute)).or_default().counters.add(Counter::Compactions, by);
     }
 
     /// Replaces what a call adds.
@@ -247,7 +252,7 @@ impl Deltas {
 }
 
 /// The first millisecond of that minute.
-fn minute_of(ms: i64) -> i64 {
+pub(crate) fn minute_of(ms: i64) -> i64 {
     bucket_of(Resolution::Minute, ms)
 }
 

@@ -65,6 +65,9 @@ pub struct StoredMetrics {
     pub execution_time_ms: Option<i64>,
     pub input_tokens: Option<i64>,
     pub output_tokens: Option<i64>,
+    pub cache_read_tokens: Option<i64>,
+    pub cache_write_5m_tokens: Option<i64>,
+    pub cache_write_1h_tokens: Option<i64>,
     pub total_tokens: Option<i64>,
     pub cost_nano_usd: Option<i64>,
     pub context_size: Option<i64>,
@@ -197,6 +200,13 @@ pub struct StoredSession {
     pub subagents: i64,
     pub compactions: i64,
     pub last_prompt: Option<String>,
+    /// The client's own title of it.
+    pub title: Option<String>,
+    /// The newest branch.
+    pub git_branch: Option<String>,
+    pub client_version: Option<String>,
+    /// The session it was forked from, where its lines show that.
+    pub forked_from: Option<String>,
 }
 
 /// `active`, `idle` or `ended`.
@@ -247,6 +257,12 @@ pub struct StoredAgent {
     pub events: i64,
     pub calls: i64,
     pub failed_calls: i64,
+    /// What it was asked, in a few words.
+    pub description: Option<String>,
+    /// The call that started it.
+    pub tool_use_id: Option<String>,
+    /// The subagent that made that call; none where the main agent did, or where it is not known.
+    pub parent_id: Option<String>,
 }
 
 /// What can be filtered by.

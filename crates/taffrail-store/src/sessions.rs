@@ -1,7 +1,9 @@
 //! The tables `sessions` and `agents`: one row each, kept up to date by what a batch adds.
 //!
-//! Counts add up; begin and project are those of the earliest event; who, where and how it started are those first
-//! told; the model and the newest prompt those last told.
+//! Counts add up; begin is that of the earliest event; project and user are those of the earliest event that knows them;
+//! where and how it started are those first told; the model and the newest prompt those last told. What transcripts
+//! tell beside that is written by the ledger: prompts and compactions shown are the greater of both counts. A row that was
+//! made before any time was told begins at the smallest time there is (1577836800000), until one is.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,6 +21,29 @@ use crate::scan;
 /// The newest prompt kept in a session's row, in characters.
 const LAST_PROMPT_MAX_CHARS: usize = 240;
 
+/// What sources say that do not know the project.
+const UNKNOWN_APPS: [&str; 2] = ["", "unknown"];
+
+/// Whether that is no project's name but the lack of one.
+pub(crate) fn is_unknown(app: &str) -> bool {
+    UNKNOWN_APPS.contains(&app)
+}
+
+/// What the ledger must hear of what a batch changed.
+#[derive(Default)]
+pub(crate) struct Changed {
+    /// Rows of sessions with requests whose app or user became another one.
+    pub(crate) moved: Vec<i64>,
+    /// Subagents with requests, by session and agent, whose type became known.
+    pub(crate) typed: Vec<(String, String)>,
+}
+
+impl Changed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.moved.is_empty() && self.typed.is_empty()
+    }
+}
+
 /// What a batch adds to its sessions and agents.
 #[derive(Default)]
 pub(crate) struct Touched {
@@ -28,7 +53,10 @@ pub(crate) struct Touched {
 
 struct SessionDelta {
     app: String,
+    /// When the event was that told the app; none while none has.
+    app_at: Option<i64>,
     user: Option<String>,
+    user_at: Option<i64>,
     host: Option<String>,
     cwd: Option<String>,
     model: Option<String>,
@@ -77,12 +105,9 @@ impl Touched {
         let session = self.session(conn, event)?;
         session.subagents += i64::from(is_new_agent && event.agent_id.is_some());
         session.events += 1;
-        if ts < session.started {
-            session.started = ts;
-            session.app.clone_from(&event.app);
-        }
+        session.started = session.started.min(ts);
         session.last_event = session.last_event.max(ts);
-        first(&mut session.user, event.user.as_ref());
+        session.add_place(event, ts);
         first(&mut session.host, event.host.as_ref());
         first(&mut session.cwd, event.cwd.as_ref());
         if event.model.is_some() {
@@ -142,14 +167,17 @@ impl Touched {
     }
 
     /// Writes what was added.
-    pub(crate) fn flush(self, conn: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn flush(self, conn: &Connection) -> rusqlite::Result<Changed> {
+        let mut changed = Changed::default();
         for (session_id, delta) in &self.sessions {
-            delta.upsert(conn, session_id)?;
+            changed.moved.extend(delta.upsert(conn, session_id)?);
         }
         for ((session_id, agent_id), delta) in &self.agents {
-            delta.upsert(conn, session_id, agent_id)?;
+            if delta.upsert(conn, session_id, agent_id)? {
+                changed.typed.push((session_id.clone(), agent_id.clone()));
+            }
         }
-        Ok(())
+        Ok(changed)
     }
 }
 
@@ -171,7 +199,9 @@ impl SessionDelta {
     fn new(event: &Event, closed: Option<i64>) -> Self {
         Self {
             app: event.app.clone(),
+            app_at: None,
             user: None,
+            user_at: None,
             host: None,
             cwd: None,
             model: None,
@@ -190,6 +220,22 @@ impl SessionDelta {
             last_prompt: None,
             prompted: None,
             closed,
+        }
+    }
+
+    /// The earliest event that knows app, or user, tells it; of two at one moment the smaller name counts.
+    fn add_place(&mut self, event: &Event, ts: i64) {
+        let is_earlier =
+            |at: Option<i64>, known: &str, told: &str| at.is_none_or(|at| (ts, told) < (at, known));
+        if !is_unknown(&event.app) && is_earlier(self.app_at, &self.app, &event.app) {
+            self.app_at = Some(ts);
+            self.app.clone_from(&event.app);
+        }
+        if let Some(user) = &event.user
+            && is_earlier(self.user_at, self.user.as_deref().unwrap_or(""), user)
+        {
+            self.user_at = Some(ts);
+            self.user = Some(user.clone());
         }
     }
 
@@ -218,20 +264,32 @@ impl SessionDelta {
         }
     }
 
-    fn upsert(&self, conn: &Connection, session_id: &str) -> rusqlite::Result<()> {
+    /// Gives the row where it has requests that stand under another app or user.
+    fn upsert(&self, conn: &Connection, session_id: &str) -> rusqlite::Result<Option<i64>> {
         conn.prepare_cached(
             "INSERT INTO sessions (session_id, source_app, user, host, cwd, model, start_source, started, last_event,
                 ended, worked, end_reason, events, prompts, calls, failed_calls, subagents, compactions, last_prompt,
-                prompted)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+                prompted, app_at, user_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+                ?22)
             ON CONFLICT (session_id) DO UPDATE SET
-                source_app = iif(excluded.started < started, excluded.source_app, source_app),
-                user = coalesce(user, excluded.user),
+                source_app = iif(excluded.app_at IS NOT NULL AND (source_app IN ('', 'unknown')
+                    OR (excluded.app_at, excluded.source_app) < (coalesce(app_at, started), source_app)),
+                    excluded.source_app, source_app),
+                app_at = iif(excluded.app_at IS NOT NULL AND (source_app IN ('', 'unknown')
+                    OR (excluded.app_at, excluded.source_app) < (coalesce(app_at, started), source_app)),
+                    excluded.app_at, app_at),
+                user = iif(excluded.user_at IS NOT NULL AND (user IS NULL
+                    OR (excluded.user_at, excluded.user) < (coalesce(user_at, started), user)),
+                    excluded.user, user),
+                user_at = iif(excluded.user_at IS NOT NULL AND (user IS NULL
+                    OR (excluded.user_at, excluded.user) < (coalesce(user_at, started), user)),
+                    excluded.user_at, user_at),
                 host = coalesce(host, excluded.host),
                 cwd = coalesce(cwd, excluded.cwd),
                 model = coalesce(excluded.model, model),
                 start_source = coalesce(start_source, excluded.start_source),
-                started = min(started, excluded.started),
+                started = iif(started = 1577836800000, excluded.started, min(started, excluded.started)),
                 last_event = max(last_event, excluded.last_event),
                 end_reason = iif(excluded.ended >= coalesce(ended, 0), excluded.end_reason, end_reason),
                 ended = nullif(max(coalesce(ended, 0), coalesce(excluded.ended, 0)), 0),
@@ -243,9 +301,10 @@ impl SessionDelta {
                 subagents = subagents + excluded.subagents,
                 compactions = compactions + excluded.compactions,
                 last_prompt = iif(excluded.prompted >= coalesce(prompted, 0), excluded.last_prompt, last_prompt),
-                prompted = nullif(max(coalesce(prompted, 0), coalesce(excluded.prompted, 0)), 0)",
+                prompted = nullif(max(coalesce(prompted, 0), coalesce(excluded.prompted, 0)), 0)
+            RETURNING iif(ledger_app <> source_app OR ledger_user <> coalesce(user, ''), id, NULL)",
         )?
-        .execute(params![
+        .query_row(params![
             session_id,
             self.app,
             self.user,
@@ -266,8 +325,9 @@ impl SessionDelta {
             self.compactions,
             self.last_prompt,
             self.prompted,
-        ])?;
-        Ok(())
+            self.app_at,
+            self.user_at,
+        ], |row| row.get(0))
     }
 }
 
@@ -302,22 +362,24 @@ impl AgentDelta {
         }
     }
 
-    fn upsert(&self, conn: &Connection, session_id: &str, agent_id: &str) -> rusqlite::Result<()> {
+    /// Whether it has requests that wait for its type, and its type is known.
+    fn upsert(&self, conn: &Connection, session_id: &str, agent_id: &str) -> rusqlite::Result<bool> {
         conn.prepare_cached(
             "INSERT INTO agents (session_id, agent_id, agent_type, started, last_event, ended, worked, events, calls,
                 failed_calls)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
             ON CONFLICT (session_id, agent_id) DO UPDATE SET
                 agent_type = coalesce(agent_type, excluded.agent_type),
-                started = min(started, excluded.started),
+                started = iif(started = 1577836800000, excluded.started, min(started, excluded.started)),
                 last_event = max(last_event, excluded.last_event),
                 ended = nullif(max(coalesce(ended, 0), coalesce(excluded.ended, 0)), 0),
                 worked = max(worked, excluded.worked),
                 events = events + excluded.events,
                 calls = calls + excluded.calls,
-                failed_calls = failed_calls + excluded.failed_calls",
+                failed_calls = failed_calls + excluded.failed_calls
+            RETURNING untyped AND coalesce(agent_type, '') <> ''",
         )?
-        .execute(params![
+        .query_row(params![
             session_id,
             agent_id,
             self.agent_type,
@@ -328,14 +390,14 @@ impl AgentDelta {
             self.events,
             self.calls,
             self.failed_calls,
-        ])?;
-        Ok(())
+        ], |row| row.get(0))
     }
 }
 
 const COLUMNS: &str = "session_id, source_app, user, host, cwd, model, start_source, started, last_event,
-    iif(ended >= worked, ended, NULL), iif(ended >= worked, end_reason, NULL), events, prompts, calls, failed_calls,
-    subagents, compactions, last_prompt, id";
+    iif(ended >= worked, ended, NULL), iif(ended >= worked, end_reason, NULL), events, max(prompts, told_prompts),
+    calls, failed_calls, subagents, max(compactions, told_compactions), last_prompt, id, title, git_branch,
+    client_version, (SELECT f.session_id FROM sessions f WHERE f.id = sessions.forked_from)";
 
 fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredSession> {
     let ms = TimestampMs::clamped;
@@ -358,6 +420,10 @@ fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredSession> {
         subagents: row.get(15)?,
         compactions: row.get(16)?,
         last_prompt: row.get(17)?,
+        title: row.get(19)?,
+        git_branch: row.get(20)?,
+        client_version: row.get(21)?,
+        forked_from: row.get(22)?,
     })
 }
 
@@ -427,7 +493,9 @@ pub(crate) fn agents(conn: &Connection, session_id: &str) -> Result<Vec<StoredAg
         "SELECT a.session_id, a.agent_id, a.agent_type, a.started, a.last_event,
             coalesce(iif(a.agent_id <> '' AND a.ended >= a.worked, a.ended, NULL),
                      iif(s.ended >= s.worked, s.ended, NULL)),
-            a.events, a.calls, a.failed_calls
+            a.events, a.calls, a.failed_calls, a.description, a.tool_use_id,
+            (SELECT m.agent_id FROM transcript_marks m INDEXED BY transcript_marks_session
+                WHERE m.session = s.id AND m.kind = 'spawn' AND m.tool_use_id = a.tool_use_id)
         FROM agents a JOIN sessions s ON s.session_id = a.session_id
         WHERE a.session_id = ?1 ORDER BY a.agent_id <> '', a.started, a.agent_id LIMIT ?2",
     )?;
@@ -443,6 +511,9 @@ pub(crate) fn agents(conn: &Connection, session_id: &str) -> Result<Vec<StoredAg
             events: row.get(6)?,
             calls: row.get(7)?,
             failed_calls: row.get(8)?,
+            description: row.get(9)?,
+            tool_use_id: row.get(10)?,
+            parent_id: row.get(11)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

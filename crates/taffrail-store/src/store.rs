@@ -7,17 +7,25 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, bounded, unbounded};
 use rusqlite::Connection;
 use serde_json::Value;
+use taffrail_event::normalize::otlp::Telemetry;
+use taffrail_event::prices::PriceTable;
 use taffrail_event::{Event, RowId};
 
 use crate::connect::{self, WriterLock, write_error};
 use crate::error::{AppendError, OpenError, QueueFull, ReadError, WriteError};
 use crate::filter::Payloads;
+use crate::ledger::LedgerChange;
+use crate::ledger::names::Memory as LedgerMemory;
 use crate::options::Options;
 use crate::queue::{Queue, Refused};
 use crate::reader::{Pool, Reader};
 use crate::rows::{StoredEvent, WriterStats};
-use crate::writer::{self, Command, Submission, Tally};
+use crate::writer::{self, Command, LedgerOptions, LedgerWork, Submission, Tally};
 use crate::{QUEUE_BYTES_MAX, events};
+
+/// The most of the queue that one piece of work on the ledger takes, as a part: a larger one would wait for an empty
+/// queue.
+const LEDGER_QUEUE_PART: usize = 4;
 
 /// Called on the writer's thread once the events are committed and synced, or were not; keep it short.
 pub type Done = Box<dyn FnOnce(Result<Vec<Appended>, AppendError>) + Send>;
@@ -68,9 +76,11 @@ impl Store {
         let (commands, received) = unbounded();
         let writer = {
             let (queue, tally) = (Arc::clone(&queue), Arc::clone(&tally));
+            let ledger =
+                LedgerOptions { prices: Arc::clone(&options.prices), listener: options.on_ledger.clone() };
             let work = move || {
                 let _lock: WriterLock = lock;
-                writer::run(conn, &received, &queue, &tally);
+                writer::run(conn, &received, &queue, &tally, ledger);
                 queue.close();
             };
             std::thread::Builder::new().name("taffrail-store".to_owned()).spawn(work)
@@ -85,20 +95,37 @@ impl Store {
     /// # Errors
     /// The queue is full or the store is closing: the events come back and `done` is not called.
     pub fn submit(&self, events: Vec<Event>, done: Done) -> Result<(), QueueFull> {
-        if events.is_empty() {
+        self.submit_with(events, Vec::new(), done)
+    }
+
+    /// As [`Store::submit`], with telemetry rows in the same transaction: `done` hears of the events first, then of the
+    /// rows. Rows that are refused are dropped: their sender repeats them.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub fn submit_with(
+        &self,
+        events: Vec<Event>,
+        telemetry: Vec<Telemetry>,
+        done: Done,
+    ) -> Result<(), QueueFull> {
+        let rows = events.len() + telemetry.len();
+        if rows == 0 {
             done(Ok(Vec::new()));
             return Ok(());
         }
-        let bytes = payload_bytes(&events);
-        if self.inner.queue.enter(events.len(), bytes).is_err() {
-            self.inner.tally.refused.fetch_add(events.len() as u64, Ordering::Relaxed);
+        let bytes = payload_bytes(&events) + telemetry_bytes(&telemetry);
+        if self.inner.queue.enter(rows, bytes).is_err() {
+            self.inner.tally.refused.fetch_add(rows as u64, Ordering::Relaxed);
             return Err(QueueFull { events });
         }
-        match self.inner.commands.send(Command::Append(Submission { events, bytes, done })) {
+        match self.inner.commands.send(Command::Append(Submission { events, telemetry, bytes, done })) {
             Ok(()) => Ok(()),
             Err(refused) => match refused.into_inner() {
                 Command::Append(submission) => Err(QueueFull { events: submission.events }),
-                Command::Change(_) | Command::Close => Err(QueueFull { events: Vec::new() }),
+                Command::Change(_) | Command::Ledger(_) | Command::Close => {
+                    Err(QueueFull { events: Vec::new() })
+                }
             },
         }
     }
@@ -116,7 +143,7 @@ impl Store {
         let (answer, answered) = bounded(1);
         // The receiver below waits, so the answer always has room and a reader.
         let done: Done = Box::new(move |result| drop(answer.send(result)));
-        let command = Command::Append(Submission { events, bytes, done });
+        let command = Command::Append(Submission { events, telemetry: Vec::new(), bytes, done });
         self.inner.commands.send(command).map_err(|_| AppendError::Closed)?;
         answered.recv().unwrap_or(Err(AppendError::Closed))
     }
@@ -165,6 +192,32 @@ impl Store {
         self.inner.close();
     }
 
+    /// Readers price by another table from now on.
+    pub(crate) fn set_prices(&self, prices: &Arc<PriceTable>) {
+        self.inner.pool.set_prices(prices);
+    }
+
+    /// Runs work on the ledger on the writer's thread and waits for it; it waits for its places in the queue as events
+    /// do, so that neither starves the other.
+    pub(crate) fn on_ledger<T: Send + 'static>(
+        &self,
+        places: usize,
+        bytes: usize,
+        work: impl FnOnce(&Connection, &mut LedgerMemory, &dyn Fn(&[LedgerChange])) -> T + Send + 'static,
+    ) -> Result<T, AppendError> {
+        let places = places.min(self.inner.queue.events_max() / LEDGER_QUEUE_PART);
+        let bytes = bytes.min(QUEUE_BYTES_MAX / LEDGER_QUEUE_PART);
+        self.inner.queue.enter_when_room(places, bytes).map_err(|_| AppendError::Closed)?;
+        let (answer, answered) = bounded(1);
+        let work = move |conn: &Connection, memory: &mut LedgerMemory, hear: &dyn Fn(&[LedgerChange])| {
+            // Nobody waits any more only where the caller's thread has died.
+            drop(answer.send(work(conn, memory, hear)));
+        };
+        let command = Command::Ledger(LedgerWork { places, bytes, work: Box::new(work) });
+        self.inner.commands.send(command).map_err(|_| AppendError::Closed)?;
+        answered.recv().map_err(|_| AppendError::Closed)
+    }
+
     /// Runs a change in a transaction on the writer's thread and waits for it.
     pub(crate) fn change<T: Send + 'static>(
         &self,
@@ -203,6 +256,10 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn telemetry_bytes(rows: &[Telemetry]) -> usize {
+    rows.iter().map(|row| row.attributes.len() + row.detail.as_ref().map_or(0, String::len)).sum()
 }
 
 fn payload_bytes(events: &[Event]) -> usize {

@@ -211,6 +211,10 @@ pub(crate) fn read(
         Some(session) => of_session(conn, window, session, now)?,
     };
     rows.sessions = session_totals(conn, scope, bounds)?;
+    if let Some((size, window)) = crate::ledger::newest_context(conn, scope, bounds)? {
+        rows.context_size = Some(size);
+        rows.context_utilization = window.map(|window| size as f64 / window as f64);
+    }
     let calls = flying(conn, scope, bounds, rows.totals)?;
     (rows.concurrency_avg, rows.concurrency_max) = match calls {
         Some(calls) => sweep(&calls, bounds),
@@ -548,9 +552,31 @@ fn session_events(
             error_class: row.get(4)?,
         });
     }
+    session_compactions(conn, session, from, to, &mut each)?;
     let operation = |ts, counters| SessionEvent { ts, latency_ms: None, counters, error_class: None };
     session_file_operations(conn, key, |ts, counters| each(operation(ts, counters)))?;
     session_git_operations(conn, key, |ts, counters| each(operation(ts, counters)))
+}
+
+/// Compactions that only the session's transcript tells.
+fn session_compactions(
+    conn: &Connection,
+    session: &str,
+    from: i64,
+    to: i64,
+    each: &mut impl FnMut(SessionEvent),
+) -> Result<(), ReadError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT m.ts FROM sessions s CROSS JOIN transcript_marks m INDEXED BY transcript_marks_session
+            ON m.session = s.id WHERE s.session_id = ?1 AND m.ts >= ?2 AND m.ts < ?3 AND m.counted IS NOT NULL",
+    )?;
+    let mut rows = statement.query(params![session, from, to])?;
+    while let Some(row) = rows.next()? {
+        let mut counters = Counters::default();
+        counters.set(Counter::Compactions, 1);
+        each(SessionEvent { ts: row.get(0)?, latency_ms: None, counters, error_class: None });
+    }
+    Ok(())
 }
 
 fn session_file_operations(

@@ -11,10 +11,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::Receiver;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use taffrail_event::Event;
+use taffrail_event::normalize::otlp::Telemetry;
+use taffrail_event::prices::PriceTable;
 
 use crate::BATCH_EVENTS_MAX;
 use crate::connect::append_error;
 use crate::error::AppendError;
+use crate::ledger::LedgerChange;
+use crate::ledger::names::Memory as LedgerMemory;
+use crate::options::LedgerListener;
 use crate::queue::Queue;
 use crate::record::{Memory, Recorder};
 use crate::store::{Appended, Done, Outcome};
@@ -25,18 +30,37 @@ const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A change other than an append; it opens its own transaction.
 pub(crate) type Change = Box<dyn FnOnce(&mut Connection) + Send>;
 
+/// Work on the ledger: it opens its own transactions, and waits in the queue as its share of events and bytes.
+pub(crate) struct LedgerWork {
+    pub(crate) places: usize,
+    pub(crate) bytes: usize,
+    pub(crate) work: Box<LedgerJob>,
+}
+
+/// With the writer's connection, what it remembers, and whom to tell what a commit changed.
+type LedgerJob = dyn FnOnce(&Connection, &mut LedgerMemory, &dyn Fn(&[LedgerChange])) + Send;
+
 /// What the writer is asked to do.
 pub(crate) enum Command {
     Append(Submission),
     Change(Change),
+    Ledger(LedgerWork),
     Close,
 }
 
 /// Events that are stored together or not at all.
 pub(crate) struct Submission {
     pub(crate) events: Vec<Event>,
+    pub(crate) telemetry: Vec<Telemetry>,
     pub(crate) bytes: usize,
     pub(crate) done: Done,
+}
+
+impl Submission {
+    /// How many rows it is to the bounds: events and telemetry alike.
+    pub(crate) fn rows(&self) -> usize {
+        self.events.len() + self.telemetry.len()
+    }
 }
 
 /// Counters that others read while the writer works.
@@ -72,18 +96,33 @@ impl Tally {
 }
 
 /// Works until it is told to close, or until nobody is left who could ask.
-pub(crate) fn run(mut conn: Connection, commands: &Receiver<Command>, queue: &Queue, tally: &Arc<Tally>) {
-    let mut memory = Memory::default();
+pub(crate) fn run(
+    mut conn: Connection,
+    commands: &Receiver<Command>,
+    queue: &Queue,
+    tally: &Arc<Tally>,
+    ledger: LedgerOptions,
+) {
+    let mut memory = Memory::new(ledger.prices);
+    let hear = |changes: &[LedgerChange]| {
+        if let (Some(LedgerListener(listener)), false) = (&ledger.listener, changes.is_empty()) {
+            listener(changes);
+        }
+    };
     let mut next = commands.recv().ok();
     while let Some(command) = next.take() {
         match command {
             Command::Append(first) => {
                 let (group, rest) = gather(first, commands);
-                queue.leave(group.iter().map(|s| s.events.len()).sum(), group.iter().map(|s| s.bytes).sum());
-                commit_group(&conn, &mut memory, group, tally);
+                queue.leave(group.iter().map(Submission::rows).sum(), group.iter().map(|s| s.bytes).sum());
+                commit_group(&conn, &mut memory, group, tally, &hear);
                 next = rest;
             }
             Command::Change(change) => change(&mut conn),
+            Command::Ledger(LedgerWork { places, bytes, work }) => {
+                queue.leave(places, bytes);
+                work(&conn, &mut memory.ledger, &hear);
+            }
             Command::Close => break,
         }
         if next.is_none() {
@@ -96,17 +135,22 @@ pub(crate) fn run(mut conn: Connection, commands: &Receiver<Command>, queue: &Qu
     }
 }
 
+/// What the ledger needs of the options.
+pub(crate) struct LedgerOptions {
+    pub(crate) prices: Arc<PriceTable>,
+    pub(crate) listener: Option<LedgerListener>,
+}
+
 /// What waits, up to the bounds, and the command after it that is no append.
 fn gather(first: Submission, commands: &Receiver<Command>) -> (Vec<Submission>, Option<Command>) {
-    let (mut events, mut bytes) = (first.events.len(), first.bytes);
+    let (mut events, mut bytes) = (first.rows(), first.bytes);
     let mut group = vec![first];
     while events < BATCH_EVENTS_MAX && bytes < BATCH_BYTES_MAX {
         match commands.try_recv() {
             Ok(Command::Append(more))
-                if events + more.events.len() <= BATCH_EVENTS_MAX
-                    && bytes + more.bytes <= BATCH_BYTES_MAX =>
+                if events + more.rows() <= BATCH_EVENTS_MAX && bytes + more.bytes <= BATCH_BYTES_MAX =>
             {
-                events += more.events.len();
+                events += more.rows();
                 bytes += more.bytes;
                 group.push(more);
             }
@@ -117,9 +161,15 @@ fn gather(first: Submission, commands: &Receiver<Command>) -> (Vec<Submission>, 
     (group, None)
 }
 
-fn commit_group(conn: &Connection, memory: &mut Memory, group: Vec<Submission>, tally: &Tally) {
-    let parts: Vec<&[Event]> = group.iter().map(|s| s.events.as_slice()).collect();
-    let results: Vec<Result<Vec<Appended>, AppendError>> = match commit(conn, memory, &parts, tally) {
+fn commit_group(
+    conn: &Connection,
+    memory: &mut Memory,
+    group: Vec<Submission>,
+    tally: &Tally,
+    hear: &dyn Fn(&[LedgerChange]),
+) {
+    let parts: Vec<&Submission> = group.iter().collect();
+    let results: Vec<Result<Vec<Appended>, AppendError>> = match commit(conn, memory, &parts, tally, hear) {
         Ok(appended) => appended.into_iter().map(Ok).collect(),
         Err(error @ AppendError::DiskFull(_)) => parts.iter().map(|_| Err(error.clone())).collect(),
         Err(error) if parts.len() == 1 => vec![Err(error)],
@@ -127,14 +177,16 @@ fn commit_group(conn: &Connection, memory: &mut Memory, group: Vec<Submission>, 
             tracing::warn!(error = %error, submissions = parts.len(), "a group failed; each submission is tried alone");
             parts
                 .iter()
-                .map(|part| commit(conn, memory, &[part], tally).map(|mut one| one.pop().unwrap_or_default()))
+                .map(|part| {
+                    commit(conn, memory, &[part], tally, hear).map(|mut one| one.pop().unwrap_or_default())
+                })
                 .collect()
         }
     };
     for (submission, result) in group.into_iter().zip(results) {
-        tally.count(&result, submission.events.len());
+        tally.count(&result, submission.rows());
         if let Err(error) = &result {
-            tracing::error!(error = %error, events = submission.events.len(), "events were not stored");
+            tracing::error!(error = %error, events = submission.rows(), "events were not stored");
         }
         (submission.done)(result);
     }
@@ -144,33 +196,45 @@ fn commit_group(conn: &Connection, memory: &mut Memory, group: Vec<Submission>, 
 fn commit(
     conn: &Connection,
     memory: &mut Memory,
-    parts: &[&[Event]],
+    parts: &[&Submission],
     tally: &Tally,
+    hear: &dyn Fn(&[LedgerChange]),
 ) -> Result<Vec<Vec<Appended>>, AppendError> {
     let begun = Instant::now();
-    let result = try_commit(conn, memory, parts);
-    if result.is_ok() {
-        tally.count_commit(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
-    } else {
-        memory.forget();
+    match try_commit(conn, memory, parts) {
+        Ok((appended, changes)) => {
+            tally.count_commit(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+            hear(&changes);
+            Ok(appended)
+        }
+        Err(error) => {
+            memory.forget();
+            Err(append_error(&error))
+        }
     }
-    result.map_err(|e| append_error(&e))
 }
 
 fn try_commit(
     conn: &Connection,
     memory: &mut Memory,
-    parts: &[&[Event]],
-) -> rusqlite::Result<Vec<Vec<Appended>>> {
+    parts: &[&Submission],
+) -> rusqlite::Result<(Vec<Vec<Appended>>, Vec<LedgerChange>)> {
     let tx = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
     let mut recorder = Recorder::new(&tx, memory, now_ms());
     let mut appended = Vec::with_capacity(parts.len());
     for part in parts {
-        appended.push(part.iter().map(|event| recorder.add(event)).collect::<rusqlite::Result<Vec<_>>>()?);
+        let mut rows = Vec::with_capacity(part.rows());
+        for event in &part.events {
+            rows.push(recorder.add(event)?);
+        }
+        for row in &part.telemetry {
+            rows.push(recorder.add_telemetry(row)?);
+        }
+        appended.push(rows);
     }
-    recorder.finish()?;
+    let changes = recorder.finish()?;
     tx.commit()?;
-    Ok(appended)
+    Ok((appended, changes))
 }
 
 /// Now, for the latency from an event's own time to its commit.

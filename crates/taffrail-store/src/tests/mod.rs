@@ -1,8 +1,10 @@
 //! Tests of the store as a whole: what is written, merged, summed up, read back and refused.
 
+mod ledger;
 mod model;
 mod opening;
 mod reading;
+mod telemetry;
 mod writing;
 
 use serde_json::{Map, Value};
@@ -80,6 +82,9 @@ fn event(ms: i64, type_name: &str, fact: Fact) -> Event {
             truncated: false,
             redactions: 0,
         },
+        request: None,
+        failure: None,
+        labels: Vec::new(),
         legacy: None,
     }
 }

@@ -24,6 +24,7 @@ enum Kind {
     Failure(usize),
     Interrupt(usize),
     Denied(usize),
+    Told(usize, CallStatus, Option<u64>),
     Batch(Vec<usize>),
     Stop,
     SessionEnd,
@@ -50,6 +51,8 @@ fn any_kind() -> impl Strategy<Value = Kind> {
         2 => call.clone().prop_map(Kind::Failure),
         1 => call.clone().prop_map(Kind::Interrupt),
         1 => call.clone().prop_map(Kind::Denied),
+        3 => (call.clone(), prop::sample::select(vec![CallStatus::Succeeded, CallStatus::Failed, CallStatus::Denied]),
+            prop::option::of(0u64..5_000)).prop_map(|(c, status, ms)| Kind::Told(c, status, ms)),
         2 => prop::collection::vec(call, 1..4).prop_map(Kind::Batch),
         1 => Just(Kind::Stop),
         1 => Just(Kind::SessionEnd),
@@ -100,6 +103,12 @@ fn build(spec: &Spec, ms: i64) -> Event {
                 Some(&id),
                 name,
             )
+        }
+        Kind::Told(call, status, duration_ms) => {
+            let (id, name) = call_tool(*call);
+            let outcome = ToolOutcome { status: *status, duration_ms: *duration_ms };
+            let told = ToolRef { input_hash: 0, ..tool(Some(&id), name) };
+            of_tool(event(ms, "claude_code.tool_result", Fact::ToolTold(told, outcome)), Some(&id), name)
         }
         Kind::Batch(calls) => {
             let batched = |call: &usize| {

@@ -34,6 +34,42 @@ fn up_down_up_leaves_the_same_schema() {
 }
 
 #[test]
+fn a_database_of_schema_1_keeps_its_data_and_goes_back_with_it() {
+    use super::ledger::{chunk, line};
+    let bed = Bed::new();
+    bed.store.append((0..50).map(prompt).collect()).unwrap();
+    bed.store.record_transcripts(vec![chunk(vec![line("only in a transcript", 0, 1, 0)])]).unwrap();
+    let Bed { dir, store } = bed;
+    drop(store);
+    let path = dir.path().join("taffrail.db");
+    migrate::down(&path, 1).unwrap();
+    let conn = Connection::open(&path).unwrap();
+    let count = |table: &str| -> i64 {
+        conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((count("events"), count("payloads"), count("sessions"), count("agents")), (50, 50, 1, 1));
+    let v1 = {
+        let other = TempDir::new().unwrap();
+        let path = other.path().join("taffrail.db");
+        migrate::up(&path).unwrap();
+        migrate::down(&path, 0).unwrap();
+        let fresh = Connection::open(&path).unwrap();
+        fresh.execute_batch(include_str!("../migrations/0001_first.up.sql")).unwrap();
+        schema(&fresh).len()
+    };
+    assert_eq!(schema(&conn).len(), v1, "nothing of the ledger is left");
+    drop(conn);
+    assert!(matches!(Reader::open(&options(&dir)), Err(OpenError::Other { .. })));
+    let store = Store::open(&options(&dir)).unwrap();
+    let reader = store.reader().unwrap();
+    assert_eq!((reader.size().unwrap().events, reader.size().unwrap().schema_version), (50, migrate::KNOWN));
+    assert_eq!(reader.session("s").unwrap().unwrap().prompts, 50);
+    assert!(reader.costs(&crate::CostQuery::default()).unwrap().is_empty());
+    store.record_transcripts(vec![chunk(vec![line("s", 0, 1, 0)])]).unwrap();
+    assert_eq!(reader.ledger("s").unwrap()[0].app, "app");
+}
+
+#[test]
 fn a_migration_that_dies_has_not_happened_and_is_done_at_the_next_opening() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("taffrail.db");
@@ -57,14 +93,119 @@ fn a_newer_database_is_refused_unharmed() {
     let Bed { dir, store } = bed;
     drop(store);
     let path = dir.path().join("taffrail.db");
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let before = std::fs::read(&path).unwrap();
-    let refused = open_err(&options(&dir));
-    assert!(matches!(refused, OpenError::Newer { found: 99, known: migrate::KNOWN }), "{refused}");
-    assert!(refused.to_string().contains("hint:"));
-    assert!(matches!(Reader::open(&options(&dir)), Err(OpenError::Newer { .. })));
-    assert!(migrate::up(&path).is_err() && migrate::down(&path, 0).is_err());
-    assert_eq!(std::fs::read(&path).unwrap(), before);
+    for newer in [migrate::KNOWN + 1, 99] {
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", newer).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let refused = open_err(&options(&dir));
+        let is_told = matches!(refused, OpenError::Newer { found, known: migrate::KNOWN } if found == newer);
+        assert!(is_told, "{refused}");
+        assert!(refused.to_string().contains("hint:"));
+        assert!(matches!(Reader::open(&options(&dir)), Err(OpenError::Newer { .. })));
+        assert!(migrate::up(&path).is_err() && migrate::down(&path, 0).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}
+
+/// A database of schema 1 with one event, and its path.
+fn database_of_schema_1(dir: &TempDir) -> std::path::PathBuf {
+    let store = Store::open(&options(dir)).unwrap();
+    let mut event = prompt(0);
+    event.metrics.output_bytes = Some(7);
+    store.append(vec![event]).unwrap();
+    drop(store);
+    let path = dir.path().join("taffrail.db");
+    migrate::down(&path, 1).unwrap();
+    path
+}
+
+#[test]
+fn the_ledgers_migration_dies_anywhere_and_has_not_happened() {
+    let dir = TempDir::new().unwrap();
+    let path = database_of_schema_1(&dir);
+    let before = schema(&Connection::open(&path).unwrap());
+    let statements: Vec<&str> =
+        include_str!("../migrations/0002_ledger.up.sql").split_inclusive(";\n").collect();
+    assert!(statements.len() > 20);
+    for done in 1..=statements.len() {
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        conn.execute_batch(&statements[..done].concat()).unwrap();
+        // Dropped in the middle of the transaction, as by kill -9.
+        drop(conn);
+        assert_eq!(migrate::status(&path).unwrap().current, 1, "after {done} statements");
+    }
+    assert_eq!(schema(&Connection::open(&path).unwrap()), before);
+    let store = Store::open(&options(&dir)).unwrap();
+    assert_eq!(store.reader().unwrap().recent(9).unwrap().len(), 1);
+    assert_eq!(store.reader().unwrap().size().unwrap().schema_version, migrate::KNOWN);
+}
+
+#[test]
+fn a_migration_that_fails_in_its_middle_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let path = database_of_schema_1(&dir);
+    let before = {
+        let conn = Connection::open(&path).unwrap();
+        // The last table of the step is somebody else's.
+        conn.execute_batch("CREATE TABLE ledger_settings (mine)").unwrap();
+        schema(&conn)
+    };
+    let refused = migrate::up(&path).unwrap_err();
+    assert!(matches!(refused, MigrateError::Step { version: 2, name: "ledger", .. }), "{refused}");
+    open_err(&options(&dir));
+    assert_eq!(migrate::status(&path).unwrap().current, 1);
+    let conn = Connection::open(&path).unwrap();
+    assert_eq!(schema(&conn), before);
+    conn.execute_batch("DROP TABLE ledger_settings").unwrap();
+    drop(conn);
+    assert_eq!(migrate::up(&path).unwrap().current, migrate::KNOWN);
+}
+
+#[test]
+fn the_ledger_comes_to_a_large_database_without_writing_it_anew() {
+    const EVENTS: i64 = 100_000;
+    let dir = TempDir::new().unwrap();
+    let path = database_of_schema_1(&dir);
+    let conn = Connection::open(&path).unwrap();
+    for (table, id) in [("events", "id"), ("payloads", "event_id"), ("event_metrics", "event_id")] {
+        let columns: Vec<String> = conn
+            .prepare("SELECT name FROM pragma_table_info(?1)")
+            .unwrap()
+            .query_map([table], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let values: Vec<String> = columns
+            .iter()
+            .map(|column| match column.as_str() {
+                column if column == id => format!("{id} + n.n"),
+                "dedup_key" => "CAST('key' || n.n AS BLOB)".to_owned(),
+                column => column.to_owned(),
+            })
+            .collect();
+        let copy = format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n + 1 < {EVENTS})
+                INSERT INTO {table} ({}) SELECT {} FROM {table}, n",
+            columns.join(", "),
+            values.join(", ")
+        );
+        assert_eq!(conn.execute(&copy, []).unwrap() as i64, EVENTS - 1);
+    }
+    let pages =
+        |conn: &Connection| -> i64 { conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap() };
+    let before = pages(&conn);
+    drop(conn);
+    let changes = {
+        migrate::up(&path).unwrap();
+        let conn = Connection::open(&path).unwrap();
+        let count: i64 = conn.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, EVENTS);
+        pages(&conn) - before
+    };
+    // A root for each new table and index, and the schema's own rows.
+    assert!(before > 5_000 && (1..100).contains(&changes), "{before} pages, {changes} more");
+    let store = Store::open(&options(&dir)).unwrap();
+    assert!(store.reader().unwrap().costs(&crate::CostQuery::default()).unwrap().is_empty());
 }
 
 #[test]

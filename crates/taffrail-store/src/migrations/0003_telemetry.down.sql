@@ -1,0 +1,3 @@
+DROP TABLE telemetry_names;
+DROP TABLE telemetry_resources;
+DROP TABLE telemetry;
