@@ -7,14 +7,16 @@ pub(crate) mod progress;
 pub(crate) mod sink;
 mod stream;
 mod syntax;
+mod transcripts;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::cli::{ImportArgs, ImportCommand};
+use crate::cli::{Global, ImportArgs, ImportCommand};
 use crate::home::Home;
 use crate::print::{self, out};
 use progress::{Progress, Unit};
@@ -59,11 +61,20 @@ enum Source {
     Disler(Vec<PathBuf>),
 }
 
-pub(crate) fn run(home: &Home, command: &ImportCommand) -> Result<()> {
-    let (args, source) = match command {
-        ImportCommand::Hooks(args) => (args, Source::Hooks(hooks::files_of(&args.paths)?)),
-        ImportCommand::Disler(args) => (args, Source::Disler(args.paths.clone())),
+pub(crate) fn run(global: &Global, command: &ImportCommand) -> Result<ExitCode> {
+    let home = || Home::new(global);
+    let done = match command {
+        ImportCommand::Hooks(args) => {
+            run_events(&home()?, Source::Hooks(hooks::files_of(&args.paths)?), args)
+        }
+        ImportCommand::Disler(args) => run_events(&home()?, Source::Disler(args.paths.clone()), args),
+        ImportCommand::Transcripts(args) => return transcripts::run(global, args),
     };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "made for this call")]
+fn run_events(home: &Home, source: Source, args: &ImportArgs) -> Result<()> {
     let began = Instant::now();
     let mut totals = if args.dry_run { dry_run(&source, args)? } else { import(home, &source, args)? };
     totals.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

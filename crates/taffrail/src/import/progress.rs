@@ -38,6 +38,12 @@ impl Progress {
         self.bar.set_message(name);
     }
 
+    /// Where the whole way and the way gone are told together.
+    pub(crate) fn set(&self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+    }
+
     pub(crate) fn advance(&self, by: u64) {
         self.bar.inc(by);
     }

@@ -185,7 +185,7 @@ impl Server {
             return Ok(Self { client, own: None });
         }
         let own = Local::start(home, Config::for_dir(home.dir()), Until::Stopped)
-            .context("cannot open the data directory for the import")?;
+            .context("cannot open the data directory")?;
         Ok(Self { client: own.client().clone(), own: Some(own) })
     }
 
