@@ -9,8 +9,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::transcripts::roots;
+
 /// The old server's address, so that hooks in use today need no change.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:4000";
+
+/// Where OTLP over HTTP is taken, by OpenTelemetry's convention.
+pub const DEFAULT_OTLP_HTTP: &str = "127.0.0.1:4318";
+/// Where OTLP over gRPC is taken, by OpenTelemetry's convention.
+pub const DEFAULT_OTLP_GRPC: &str = "127.0.0.1:4317";
 
 /// Every environment variable that the server reads.
 pub mod env {
@@ -26,6 +33,10 @@ pub mod env {
     pub const ALLOWED_HOSTS: &str = "TAFFRAIL_ALLOWED_HOSTS";
     /// Log filter, as of `tracing`.
     pub const LOG: &str = "TAFFRAIL_LOG";
+    /// The client's own: its configuration folders, with commas between them.
+    pub const CLAUDE_CONFIG_DIR: &str = "CLAUDE_CONFIG_DIR";
+    /// Where the client's configuration folder lies without `CLAUDE_CONFIG_DIR`.
+    pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
 }
 
 /// What the command line gave; a field left out falls to the next source.
@@ -70,10 +81,51 @@ pub struct Config {
     pub legacy_origins: Vec<String>,
     /// Names a `Host` header may have beside the loopback ones; with a port, only that port.
     pub allowed_hosts: Vec<String>,
+    /// What may be spent.
+    pub budget: Budget,
+    /// OpenTelemetry's own ports.
+    pub otlp: Otlp,
     /// Bounds.
     pub limits: Limits,
+    /// What is done with the client's transcripts.
+    pub transcripts: TranscriptsConfig,
     /// Log filter.
     pub log: String,
+}
+
+/// What may be spent, in US dollars by the calendar of this machine's time zone; none where there is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// A day.
+    pub daily_usd: Option<f64>,
+    /// A month.
+    pub monthly_usd: Option<f64>,
+}
+
+/// What is done with the client's transcripts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TranscriptsConfig {
+    /// Whether they are followed.
+    pub tail: bool,
+    /// Whether they are archived before the client deletes them.
+    pub archive: bool,
+    /// How long a transcript must be quiet before it is archived, in hours.
+    pub archive_after_hours: u64,
+    /// Between two looks at every file, in seconds: what a watch did not tell is found then.
+    pub rescan_seconds: u64,
+    /// Folders of transcripts: the client's own, then those of the file.
+    pub roots: Vec<PathBuf>,
+}
+
+/// Where telemetry is taken beside the main port, which always takes OTLP over HTTP. A port that is not to be had is
+/// said in the log and by `/api/v1/health`, and the server goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Otlp {
+    /// OTLP over HTTP; none turns it off.
+    pub http: Option<SocketAddr>,
+    /// OTLP over gRPC; none turns it off.
+    pub grpc: Option<SocketAddr>,
 }
 
 /// Every bound of the server.
@@ -169,16 +221,21 @@ pub enum ConfigError {
          hint: listen on 127.0.0.1 and reach it from elsewhere through an ssh tunnel"
     )]
     NotLoopback(SocketAddr),
+    #[error("[otlp] {key} is `{value}`\nhint: give ADDRESS:PORT, such as {standard}, or false")]
+    Otlp { key: &'static str, value: String, standard: &'static str },
     #[error("`{0}` is no durability\nhint: `commit` (survives a power cut) or `process` (survives a crash)")]
     Durability(String),
     #[error("`{0}` is no origin\nhint: give scheme and host, such as http://localhost:5173")]
     Origin(String),
+    #[error("[budget] {0} is no amount in dollars\nhint: give a number from 0 on, such as 25 or 12.5")]
+    Budget(f64),
+    #[error("`{0}` is no folder of transcripts\nhint: give an absolute path, or one that begins with ~/")]
+    Root(String),
     #[error("the data directory is not known: neither --data-dir, TAFFRAIL_HOME nor a home directory is set")]
     NoHome,
 }
 
-const KNOWN_KEYS: &str =
-    "listen, data_dir, durability, legacy_origins, allowed_hosts, log and the table [limits]";
+const KNOWN_KEYS: &str = "listen, data_dir, durability, legacy_origins, allowed_hosts, log and the tables [budget], [limits], [otlp] and [transcripts]";
 
 /// `config.toml` as written.
 #[derive(Debug, Default, Deserialize)]
@@ -190,7 +247,59 @@ struct File {
     legacy_origins: Option<Vec<String>>,
     allowed_hosts: Option<Vec<String>>,
     log: Option<String>,
+    budget: Budget,
+    otlp: OtlpFile,
     limits: Limits,
+    transcripts: TranscriptsFile,
+}
+
+/// The table `[transcripts]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TranscriptsFile {
+    tail: bool,
+    archive: bool,
+    archive_after_hours: u64,
+    rescan_seconds: u64,
+    /// Beside the client's own.
+    roots: Vec<String>,
+}
+
+impl Default for TranscriptsFile {
+    fn default() -> Self {
+        Self { tail: true, archive: true, archive_after_hours: 24, rescan_seconds: 5, roots: Vec::new() }
+    }
+}
+
+impl TranscriptsFile {
+    fn resolve(self, var: &dyn Fn(&str) -> Option<String>) -> Result<TranscriptsConfig, ConfigError> {
+        let home = var("HOME").map(PathBuf::from);
+        let mut roots = roots::of_client(var);
+        for told in self.roots {
+            let root = roots::from_home(&told, home.as_deref());
+            if !root.is_absolute() {
+                return Err(ConfigError::Root(told));
+            }
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+        Ok(TranscriptsConfig {
+            tail: self.tail,
+            archive: self.archive,
+            archive_after_hours: self.archive_after_hours,
+            rescan_seconds: self.rescan_seconds.max(1),
+            roots,
+        })
+    }
+}
+
+/// `[otlp]` as written: an address, or `false`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OtlpFile {
+    http: Option<toml::Value>,
+    grpc: Option<toml::Value>,
 }
 
 impl Config {
@@ -222,7 +331,13 @@ impl Config {
             durability: parse_durability(durability.as_deref())?,
             legacy_origins: origins.iter().map(|o| parse_origin(o)).collect::<Result<_, _>>()?,
             allowed_hosts: hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
+            budget: parse_budget(file.budget)?,
+            otlp: Otlp {
+                http: parse_door("http", file.otlp.http.as_ref(), DEFAULT_OTLP_HTTP)?,
+                grpc: parse_door("grpc", file.otlp.grpc.as_ref(), DEFAULT_OTLP_GRPC)?,
+            },
             limits: file.limits,
+            transcripts: file.transcripts.resolve(var)?,
             log: flags
                 .log
                 .clone()
@@ -232,7 +347,8 @@ impl Config {
         })
     }
 
-    /// A configuration for a data directory with everything else at its default, on a free port. For tests and tools.
+    /// A configuration for a data directory with everything else at its default, on a free port and without OTLP's own
+    /// ports. For tests and tools.
     #[must_use]
     pub fn for_dir(data_dir: &Path) -> Self {
         Self {
@@ -241,7 +357,17 @@ impl Config {
             durability: Durability::Commit,
             legacy_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            budget: Budget::default(),
+            otlp: Otlp::default(),
             limits: Limits::default(),
+            // The transcripts of whoever runs a test or a tool are none of its business.
+            transcripts: TranscriptsConfig {
+                tail: false,
+                archive: false,
+                archive_after_hours: 24,
+                rescan_seconds: 5,
+                roots: Vec::new(),
+            },
             log: "info".to_owned(),
         }
     }
@@ -284,11 +410,37 @@ fn parse_listen(value: &str) -> Result<SocketAddr, ConfigError> {
     Ok(addr)
 }
 
+/// One of OTLP's own ports: as written, else where OpenTelemetry has it.
+fn parse_door(
+    key: &'static str,
+    value: Option<&toml::Value>,
+    standard: &'static str,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    match value {
+        None => parse_listen(standard).map(Some),
+        Some(toml::Value::Boolean(false)) => Ok(None),
+        Some(toml::Value::Boolean(true)) => parse_listen(standard).map(Some),
+        Some(toml::Value::String(address)) => match parse_listen(address) {
+            Err(ConfigError::Listen { value }) => Err(ConfigError::Otlp { key, value, standard }),
+            parsed => parsed.map(Some),
+        },
+        Some(other) => Err(ConfigError::Otlp { key, value: other.to_string(), standard }),
+    }
+}
+
 fn parse_durability(value: Option<&str>) -> Result<Durability, ConfigError> {
     match value {
         None | Some("commit") => Ok(Durability::Commit),
         Some("process") => Ok(Durability::Process),
         Some(other) => Err(ConfigError::Durability(other.to_owned())),
+    }
+}
+
+fn parse_budget(budget: Budget) -> Result<Budget, ConfigError> {
+    let amounts = [budget.daily_usd, budget.monthly_usd];
+    match amounts.into_iter().flatten().find(|usd| !usd.is_finite() || *usd < 0.0) {
+        Some(usd) => Err(ConfigError::Budget(usd)),
+        None => Ok(budget),
     }
 }
 
@@ -344,6 +496,50 @@ mod tests {
         assert_eq!(resolve(&Flags::default(), &vars).unwrap().listen.port(), 2);
         let flags = Flags { listen: Some("localhost:3".to_owned()), ..Flags::default() };
         assert_eq!(resolve(&flags, &vars).unwrap().listen.port(), 3);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn transcripts_are_followed_in_the_clients_folders_and_the_told_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().to_str().unwrap();
+        let vars = [(env::HOME, home), ("HOME", "/h"), (env::CLAUDE_CONFIG_DIR, "/a")];
+        let config = resolve(&Flags::default(), &vars).unwrap().transcripts;
+        assert!(config.tail && config.archive);
+        assert_eq!(config.roots, [PathBuf::from("/a/projects")]);
+
+        let write = |text: &str| std::fs::write(dir.path().join("config.toml"), text).unwrap();
+        write("[transcripts]\ntail = false\narchive_after_hours = 2\nroots = [\"~/b\", \"/a/projects\"]\n");
+        let config = resolve(&Flags::default(), &vars).unwrap().transcripts;
+        assert!(!config.tail && config.archive_after_hours == 2);
+        assert_eq!(config.roots, [PathBuf::from("/a/projects"), PathBuf::from("/h/b")]);
+
+        write("[transcripts]\nroots = [\"relative\"]\n");
+        let message = resolve(&Flags::default(), &vars).unwrap_err().to_string();
+        assert!(message.contains("relative") && message.contains("hint:"), "{message}");
+    }
+
+    #[test]
+    fn the_ports_of_otlp_can_be_moved_and_turned_off_and_stay_on_loopback() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |text: &str| {
+            std::fs::write(dir.path().join("config.toml"), text).unwrap();
+            resolve(&Flags::default(), &[(env::HOME, dir.path().to_str().unwrap())])
+        };
+        let port = |addr: Option<SocketAddr>| addr.map(|addr| addr.port());
+        let standard = with("").unwrap().otlp;
+        assert_eq!((port(standard.http), port(standard.grpc)), (Some(4318), Some(4317)));
+        let moved = with("[otlp]\nhttp = \"127.0.0.1:0\"\ngrpc = false\n").unwrap().otlp;
+        assert_eq!((port(moved.http), port(moved.grpc)), (Some(0), None));
+        for (text, word) in [
+            ("[otlp]\nhttp = \"0.0.0.0:4318\"\n", "ssh tunnel"),
+            ("[otlp]\ngrpc = 4317\n", "127.0.0.1:4317"),
+            ("[otlp]\ngrpc = \"4317\"\n", "or false"),
+            ("[otlp]\nport = 1\n", "port"),
+        ] {
+            let message = with(text).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
     }
 
     #[test]

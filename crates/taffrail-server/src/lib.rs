@@ -7,20 +7,24 @@ mod api;
 #[cfg(unix)]
 mod ask;
 mod assets;
+pub mod calendar;
 mod clock;
 pub mod config;
+mod cost_feed;
 mod home;
 mod human;
 mod ingest;
 mod listen;
 mod live;
 mod metrics;
+pub mod prices;
 mod problem;
 mod run;
 mod security;
 mod state;
 mod stream;
+pub mod transcripts;
 
 pub use api::{openapi, types};
-pub use config::{Config, ConfigError, Flags, Limits};
+pub use config::{Config, ConfigError, Flags, Limits, TranscriptsConfig};
 pub use run::{run, run_until};

@@ -2,7 +2,8 @@
 //!
 //! A request's headers must be complete within `header_read_ms` of their first byte; a connection may lie idle for
 //! `idle_ms`; an answer may lie unread for `write_stall_ms`; at most `connections` are served at once and one more is
-//! told 503. Bodies have their own clock in `ingest::body`. HTTP/1.1 only, with upgrades for `/stream`.
+//! told 503. Bodies have their own clock in `ingest::body`. HTTP/1.1 with upgrades for `/stream`; HTTP/2 without TLS on
+//! the port of gRPC alone, with at most [`STREAMS_MAX`] calls of one connection at once and a ping every [`PING_EVERY`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,10 +15,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -30,6 +31,14 @@ use crate::state::stopped;
 
 /// Largest head of a request, in bytes.
 const HEADERS_BYTES: usize = 64 * 1024;
+/// Calls of one HTTP/2 connection at once.
+const STREAMS_MAX: u32 = 32;
+/// How often an HTTP/2 peer must show that it lives.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// What an HTTP/2 client sends first (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
+/// How often a peer that sent a part of it is looked at again.
+const PREFACE_POLL: Duration = Duration::from_millis(20);
 /// How long to wait when the system has no descriptor left for a new connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// What one connection too many is told, before its request is read.
@@ -39,10 +48,19 @@ const TOO_MANY: &str = r#"{"type":"about:blank","title":"Service Unavailable","s
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    /// Without TLS, from the first byte: as gRPC clients on this machine do.
+    Http2,
+}
+
 /// Serves until `stop` turns true, then lets requests end within the deadline.
 pub(crate) async fn serve(
     listener: TcpListener,
     app: Router,
+    protocol: Protocol,
     limits: Limits,
     metrics: Arc<Metrics>,
     mut stop: watch::Receiver<bool>,
@@ -69,7 +87,10 @@ pub(crate) async fn serve(
         };
         let (app, limits, stop) = (app.clone(), Arc::clone(&limits), stop.clone());
         tokio::spawn(async move {
-            connection(stream, peer, app, &limits, stop).await;
+            match protocol {
+                Protocol::Http1 => connection(stream, peer, app, &limits, stop).await,
+                Protocol::Http2 => connection_http2(stream, peer, app, &limits, stop).await,
+            }
             drop(slot);
         });
     }
@@ -135,6 +156,60 @@ async fn connection(
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection ended early");
+    }
+}
+
+async fn connection_http2(
+    stream: TcpStream,
+    peer: SocketAddr,
+    app: Router,
+    limits: &Limits,
+    mut stop: watch::Receiver<bool>,
+) {
+    let _ = stream.set_nodelay(true);
+    if tokio::time::timeout(limits.header_read(), preface(&stream)).await.is_err() {
+        return;
+    }
+    // One connection carries many requests: pings tell whether the peer lives, and no head has a clock of its own.
+    let io = TokioIo::new(Timed::new(stream, limits, Arc::new(AtomicU8::new(BUSY_PHASE))));
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let app = app.clone();
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            // HTTP/2 has the host in the target; the checks look at the header.
+            let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+            if let Some(host) = host.filter(|_| !request.headers().contains_key(header::HOST)) {
+                request.headers_mut().insert(header::HOST, host);
+            }
+            app.oneshot(request).await
+        }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_BYTES as u32)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(limits.header_read())
+        .serve_connection(io, service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended early");
+    }
+}
+
+/// Waits until the peer has said that it speaks HTTP/2, or has said something else, or has left.
+async fn preface(stream: &TcpStream) {
+    let mut head = [0; PREFACE_BYTES];
+    while matches!(stream.peek(&mut head).await, Ok(1..PREFACE_BYTES)) {
+        tokio::time::sleep(PREFACE_POLL).await;
     }
 }
 

@@ -13,9 +13,10 @@ use serde::Serialize;
 use taffrail_event::Event;
 use tokio::sync::{Notify, mpsc};
 
-use crate::api::types::EventJson;
+use crate::api::types::{CostFrameJson, EventJson, SessionCostJson};
 use crate::ingest::legacy::Echo;
 use crate::metrics::Metrics;
+use crate::prices::PriceBook;
 
 /// Batches between the writer's thread and the task that makes frames.
 const BATCHES_MAX: usize = 1_024;
@@ -52,6 +53,18 @@ impl Wanted {
     }
 }
 
+/// Frames of cost are narrowed by project and session alone: the rest is about events.
+impl Wanted {
+    fn is_any_cost(&self) -> bool {
+        self.app.is_none() && self.session.is_none()
+    }
+
+    fn takes_cost(&self, cost: &SessionCostJson) -> bool {
+        self.app.as_deref().is_none_or(|app| app == cost.app)
+            && self.session.as_deref().is_none_or(|session| session == cost.session_id)
+    }
+}
+
 /// An event on its way to the readers, before its row id is known.
 pub(crate) struct Draft {
     app: String,
@@ -77,9 +90,16 @@ pub(crate) struct Hub {
     legacy: AtomicUsize,
     native: AtomicUsize,
     batches: mpsc::Sender<Vec<(i64, Draft)>>,
-    frames_max: usize,
-    bytes_max: usize,
+    bounds: Bounds,
+    prices: Arc<PriceBook>,
     metrics: Arc<Metrics>,
+}
+
+/// What waits for one reader, at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
 }
 
 /// One reader's queue.
@@ -107,8 +127,8 @@ pub(crate) enum Next {
 impl Hub {
     /// The hub, and the batches that [`Hub::run`] takes.
     pub(crate) fn new(
-        frames_max: usize,
-        bytes_max: usize,
+        bounds: Bounds,
+        prices: Arc<PriceBook>,
         metrics: Arc<Metrics>,
     ) -> (Arc<Self>, mpsc::Receiver<Vec<(i64, Draft)>>) {
         let (batches, received) = mpsc::channel(BATCHES_MAX);
@@ -117,8 +137,8 @@ impl Hub {
             legacy: AtomicUsize::new(0),
             native: AtomicUsize::new(0),
             batches,
-            frames_max,
-            bytes_max,
+            bounds,
+            prices,
             metrics,
         };
         (Arc::new(hub), received)
@@ -145,7 +165,7 @@ impl Hub {
             agent_id: event.agent_id.clone(),
             type_name: event.type_name.clone(),
             tool_name: event.tool_name.clone(),
-            native: (native > 0).then(|| Box::new(EventJson::from(event))),
+            native: (native > 0).then(|| Box::new(EventJson::of(event, &self.prices.current()))),
             legacy: (legacy > 0).then(|| echo.cloned().unwrap_or_else(|| Echo::of_event(event))),
         })
     }
@@ -176,6 +196,32 @@ impl Hub {
     pub(crate) fn announce(&self, kind: &str, data: &impl Serialize) {
         let Some(frame) = frame_of(kind, data, None) else { return };
         self.each(|reader| reader.push(frame.clone(), self));
+    }
+
+    /// What the ledger took in, to native readers: the old page knows no such frame. A reader that asked for one project
+    /// or session hears of those alone.
+    pub(crate) fn costs(&self, frame: &CostFrameJson) {
+        let mut whole = None;
+        self.each(|reader| {
+            if reader.format != Format::Native {
+                return;
+            }
+            let made = if reader.wanted.is_any_cost() {
+                whole.get_or_insert_with(|| frame_of("cost", frame, None)).clone()
+            } else {
+                let sessions: Vec<SessionCostJson> = frame
+                    .sessions
+                    .iter()
+                    .filter(|session| reader.wanted.takes_cost(session))
+                    .cloned()
+                    .collect();
+                let part = CostFrameJson { sessions, ..frame.clone() };
+                (!part.sessions.is_empty()).then(|| frame_of("cost", &part, None)).flatten()
+            };
+            if let Some(made) = made {
+                reader.push(made, self);
+            }
+        });
     }
 
     fn publish(&self, row_id: i64, mut draft: Draft) {
@@ -228,6 +274,11 @@ impl Hub {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// How many of them take the native format.
+    pub(crate) fn native_clients(&self) -> usize {
+        self.native.load(Ordering::Relaxed)
+    }
+
     fn count(&self, format: Format) -> &AtomicUsize {
         match format {
             Format::Legacy => &self.legacy,
@@ -235,7 +286,7 @@ impl Hub {
         }
     }
 
-    fn each(&self, act: impl Fn(&Reader)) {
+    fn each(&self, mut act: impl FnMut(&Reader)) {
         for reader in self.readers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             act(reader);
         }
@@ -248,7 +299,9 @@ impl Reader {
         queue.bytes += frame.text.len();
         queue.frames.push_back(frame);
         // A single frame over the byte bound still goes: it exists anyway, and only one does.
-        while queue.frames.len() > hub.frames_max || (queue.bytes > hub.bytes_max && queue.frames.len() > 1) {
+        while queue.frames.len() > hub.bounds.frames
+            || (queue.bytes > hub.bounds.bytes && queue.frames.len() > 1)
+        {
             if let Some(oldest) = queue.frames.pop_front() {
                 queue.bytes -= oldest.text.len();
                 queue.dropped += 1;
@@ -323,7 +376,8 @@ mod tests {
     use super::*;
 
     fn hub(frames_max: usize, bytes_max: usize) -> Arc<Hub> {
-        Hub::new(frames_max, bytes_max, Arc::new(Metrics::new())).0
+        let bounds = Bounds { frames: frames_max, bytes: bytes_max };
+        Hub::new(bounds, Arc::new(PriceBook::builtin()), Arc::new(Metrics::new())).0
     }
 
     fn drain(subscription: &Subscription) -> (u64, Vec<String>) {
@@ -361,6 +415,35 @@ mod tests {
         let (dropped, texts) = drain(&slow);
         assert!(texts.iter().map(String::len).sum::<usize>() <= 100);
         assert_eq!(dropped as usize + texts.len(), 50);
+    }
+
+    #[test]
+    fn frames_of_cost_go_to_native_readers_of_that_project_only() {
+        let hub = hub(8, usize::MAX);
+        let wanted = |app: Option<&str>| Wanted { app: app.map(str::to_owned), ..Wanted::default() };
+        let readers = [
+            (Format::Legacy, None),
+            (Format::Native, None),
+            (Format::Native, Some("harbour")),
+            (Format::Native, Some("elsewhere")),
+        ];
+        let subscriptions: Vec<_> =
+            readers.iter().filter_map(|(format, app)| hub.subscribe(*format, wanted(*app), 8)).collect();
+        let of = |app: &str| SessionCostJson {
+            session_id: app.to_owned(),
+            app: app.to_owned(),
+            cost_usd: Some(0.5),
+            delta_usd: 0.25,
+            requests: 2,
+            new_requests: 1,
+            confidence: "exact".to_owned(),
+        };
+        hub.costs(&CostFrameJson { sessions: vec![of("harbour"), of("quay")], ..CostFrameJson::default() });
+        let heard: Vec<usize> = subscriptions
+            .iter()
+            .map(|s| drain(s).1.iter().map(|text| text.matches("session_id").count()).sum())
+            .collect();
+        assert_eq!(heard, [0, 2, 1, 0]);
     }
 
     #[test]

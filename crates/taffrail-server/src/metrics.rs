@@ -9,14 +9,25 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use taffrail_event::normalize::otlp::Signal;
 
 /// Labels of ingested events.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct IngestLabels {
-    /// `hook`, `legacy`, `spool`, `batch`.
+    /// `hook`, `legacy`, `spool`, `batch`, `otlp`.
     pub(crate) source: &'static str,
     /// `stored`, `duplicate` or the code of the refusal.
     pub(crate) outcome: &'static str,
+}
+
+/// Labels of telemetry records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OtlpLabels {
+    /// `log`, `metric` or `span`.
+    pub(crate) signal: &'static str,
+    /// What the record turned out to be; `rejected` (nothing could be made of it), `undecodable` (a whole request), or
+    /// `odd` (a field that was not as OTLP has it).
+    pub(crate) class: &'static str,
 }
 
 /// Labels of answered requests; routes are patterns, so the set is bounded.
@@ -39,6 +50,7 @@ type FloatGauge = Gauge<f64, AtomicU64>;
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) ingest: Family<IngestLabels, Counter>,
+    pub(crate) otlp: Family<OtlpLabels, Counter>,
     pub(crate) http: Family<HttpLabels, Counter>,
     pub(crate) refused: Family<RefusedLabels, Counter>,
     pub(crate) connections_refused: Counter,
@@ -67,6 +79,13 @@ pub(crate) struct Scraped {
     pub(crate) commit_seconds_max: FloatGauge,
     pub(crate) uptime_seconds: FloatGauge,
     pub(crate) resident_bytes: Gauge,
+    pub(crate) transcript_files: Gauge,
+    pub(crate) transcript_bytes: Gauge,
+    pub(crate) transcript_records: Gauge,
+    pub(crate) transcript_bad: Gauge,
+    pub(crate) transcript_unknown: Gauge,
+    pub(crate) transcript_errors: Gauge,
+    pub(crate) transcript_lag_seconds: FloatGauge,
 }
 
 impl Metrics {
@@ -75,6 +94,7 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("taffrail"),
             ingest: Family::default(),
+            otlp: Family::default(),
             http: Family::default(),
             refused: Family::default(),
             connections_refused: Counter::default(),
@@ -92,6 +112,11 @@ impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("ingest_events", "Events by source and what became of them", self.ingest.clone());
+        r.register(
+            "otlp_records",
+            "Telemetry records by signal and what they turned out to be",
+            self.otlp.clone(),
+        );
         r.register("http_requests", "Requests by route and status", self.http.clone());
         r.register("http_refused", "Requests answered with a problem, by its code", self.refused.clone());
         r.register("connections_refused", "Connections over the cap", self.connections_refused.clone());
@@ -119,15 +144,45 @@ impl Metrics {
         r.register("commit_seconds_max", "Slowest commit since the start", s.commit_seconds_max.clone());
         r.register("uptime_seconds", "Since the start", s.uptime_seconds.clone());
         r.register("resident_bytes", "Memory of this process", s.resident_bytes.clone());
+        r.register("transcript_files", "Transcripts in the followed folders", s.transcript_files.clone());
+        r.register(
+            "transcript_bytes",
+            "Bytes of transcripts read since the start",
+            s.transcript_bytes.clone(),
+        );
+        r.register(
+            "transcript_records",
+            "Records of transcripts since the start",
+            s.transcript_records.clone(),
+        );
+        r.register("transcript_bad", "Text of transcripts that was no record", s.transcript_bad.clone());
+        r.register("transcript_unknown", "Records of an unknown type", s.transcript_unknown.clone());
+        r.register("transcript_errors", "Failed tries to read a transcript", s.transcript_errors.clone());
+        r.register(
+            "transcript_lag_seconds",
+            "From the last write to a transcript to its commit",
+            s.transcript_lag_seconds.clone(),
+        );
     }
 
     pub(crate) fn count(&self, source: &'static str, outcome: &'static str, events: usize) {
         self.ingest.get_or_create(&IngestLabels { source, outcome }).inc_by(events as u64);
     }
 
+    pub(crate) fn count_otlp(&self, signal: Signal, class: &'static str, records: usize) {
+        if records > 0 {
+            let labels = OtlpLabels { signal: signal.name(), class };
+            self.otlp.get_or_create(&labels).inc_by(records as u64);
+        }
+    }
+
+    pub(crate) fn count_refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&RefusedLabels { reason }).inc();
+    }
+
     /// Events with that outcome, over all sources.
     pub(crate) fn events_with(&self, outcome: &'static str) -> u64 {
-        ["hook", "legacy", "spool", "batch"]
+        ["hook", "legacy", "spool", "batch", "otlp"]
             .into_iter()
             .filter_map(|source| self.ingest.get(&IngestLabels { source, outcome }).map(|c| c.get()))
             .sum()

@@ -4,6 +4,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::calendar::CalendarError;
+
 /// Seconds after which a refused sender may try again.
 pub(crate) const RETRY_AFTER_S: u32 = 1;
 
@@ -20,6 +22,9 @@ pub(crate) enum Problem {
     NotLoopback,
     #[error("{0}")]
     BadRequest(String),
+    /// As [`Self::BadRequest`], with what to do.
+    #[error("{detail}")]
+    Refused { detail: String, hint: String },
     #[error("{0} not found")]
     NotFound(&'static str),
     #[error("the body is larger than {limit_bytes} bytes")]
@@ -60,7 +65,18 @@ pub(crate) struct ProblemJson {
     detail: String,
     /// What to do, where one can do something.
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'static str>,
+    hint: Option<String>,
+}
+
+/// `detail`, then on a line of its own `hint: ...`.
+impl From<CalendarError> for Problem {
+    fn from(error: CalendarError) -> Self {
+        let text = error.to_string();
+        match text.split_once("\nhint: ") {
+            Some((detail, hint)) => Self::Refused { detail: detail.to_owned(), hint: hint.to_owned() },
+            None => Self::BadRequest(text),
+        }
+    }
 }
 
 impl Problem {
@@ -68,7 +84,7 @@ impl Problem {
         match self {
             Self::HostNotAllowed | Self::OriginNotAllowed | Self::NotLoopback => StatusCode::FORBIDDEN,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Refused { .. } => StatusCode::BAD_REQUEST,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::TooLarge { .. } | Self::TooCompressed(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -88,7 +104,7 @@ impl Problem {
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::Unauthorized => "unauthorized",
             Self::NotLoopback => "not_loopback",
-            Self::BadRequest(_) => "bad_request",
+            Self::BadRequest(_) | Self::Refused { .. } => "bad_request",
             Self::NotFound(_) => "not_found",
             Self::TooLarge { .. } => "too_large",
             Self::TooCompressed(_) => "too_compressed",
@@ -103,8 +119,9 @@ impl Problem {
         }
     }
 
-    fn hint(&self) -> Option<&'static str> {
+    fn hint(&self) -> Option<&str> {
         match self {
+            Self::Refused { hint, .. } => Some(hint),
             Self::HostNotAllowed => {
                 Some("use http://localhost with the server's port, or add the name to allowed_hosts")
             }
@@ -140,7 +157,7 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             code: self.code(),
             detail: self.to_string(),
-            hint: self.hint(),
+            hint: self.hint().map(str::to_owned),
         };
         let mut response = (status, axum::Json(body)).into_response();
         let headers = response.headers_mut();

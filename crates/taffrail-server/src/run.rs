@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use taffrail_analytics::window::Window;
+use taffrail_event::prices::PriceTable;
 use taffrail_hook::spool::{DEFAULT_SPOOL_LIMIT_BYTES, SpoolDir};
-use taffrail_store::{Options, Scope, Store};
+use taffrail_store::{LedgerListener, Options, Scope, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -21,13 +22,19 @@ use tokio::task::JoinSet;
 use crate::api;
 use crate::clock;
 use crate::config::{Config, Durability};
+use crate::cost_feed::{self, CostFeed};
 use crate::home::Home;
+use crate::ingest::otlp::doors::Doors;
+use crate::ingest::otlp::grpc;
 use crate::ingest::{Ingest, spool};
-use crate::listen;
-use crate::live::Hub;
+use crate::listen::{self, Protocol};
+use crate::live::{self, Hub};
 use crate::metrics::Metrics;
+use crate::prices::{self, PriceBook};
 use crate::security::{Auth, Hosts};
 use crate::state::{App, Shared};
+use crate::transcripts::Transcripts;
+use crate::transcripts::tail::Tail;
 
 /// The database's file in the data directory.
 pub(crate) const DATABASE: &str = "taffrail.db";
@@ -87,26 +94,36 @@ async fn serve(
     let token = home.token()?;
     let listener = bind(config.listen).await?;
     let listen = listener.local_addr().context("the address is not known")?;
-    let store = open_store(&config, &home).await?;
+    let prices = Arc::new(PriceBook::open(home.dir())?);
+    let costs = Arc::new(CostFeed::default());
+    let store = open_store(&config, &home, &prices, &costs).await?;
     let spool = SpoolDir::open(home.dir()).context("cannot make the spool directory")?;
     #[cfg(unix)]
     let sockets = crate::ask::Sockets::bind(home.dir()).context("cannot bind the hook client's sockets")?;
 
+    let (doors, otlp) = Doors::open(&config.otlp).await;
+
     let (stopping, stopped) = watch::channel(false);
     let metrics = Arc::new(Metrics::new());
-    let (hub, batches) = Hub::new(config.limits.live_frames, config.limits.live_bytes, Arc::clone(&metrics));
+    let bounds = live::Bounds { frames: config.limits.live_frames, bytes: config.limits.live_bytes };
+    let (hub, batches) = Hub::new(bounds, Arc::clone(&prices), Arc::clone(&metrics));
+    let ingest = Ingest::new(store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
+    let transcripts = open_transcripts(&store, &ingest, &home).await?;
     let app = App(Arc::new(Shared {
         user_home: std::env::var("HOME").ok().filter(|home| !home.is_empty()),
         spool_limit_bytes: spool_limit_bytes(),
         base_url: format!("http://{listen}"),
         started_ms: clock::now_ms(),
-        hosts: Hosts::new(listen, config.allowed_hosts.clone()),
+        hosts: Hosts::new(listen, config.allowed_hosts.clone()).with_ports(doors.ports()),
+        doors,
         auth: Auth::new(&token),
-        ingest: Ingest::new(store.clone(), Arc::clone(&hub), Arc::clone(&metrics)),
+        ingest,
+        transcripts: Arc::clone(&transcripts),
         reads: Arc::new(Semaphore::new(config.limits.reads.max(1))),
         analytics: Mutex::new(Ok(())),
         stop: stopped.clone(),
         store: store.clone(),
+        prices,
         hub: Arc::clone(&hub),
         metrics: Arc::clone(&metrics),
         home: home.clone(),
@@ -120,16 +137,22 @@ async fn serve(
     tasks.spawn(spool::run(app.clone(), spool, Arc::clone(&poke), stopped.clone()));
     #[cfg(unix)]
     tasks.spawn(crate::ask::run(app.clone(), sockets, poke, stopped.clone()));
+    tasks.spawn(cost_feed::run(app.clone(), costs, stopped.clone()));
     tasks.spawn(announce_summaries(app.clone(), stopped.clone()));
-    tasks.spawn(listen::serve(
-        listener,
-        api::router(&app),
-        app.config.limits.clone(),
-        metrics,
-        stopped.clone(),
-    ));
+    let mut serve = |listener, router, protocol| {
+        let limits = app.config.limits.clone();
+        tasks.spawn(listen::serve(listener, router, protocol, limits, Arc::clone(&metrics), stopped.clone()));
+    };
+    serve(listener, api::router(&app), Protocol::Http1);
+    if let Some(listener) = otlp.http {
+        serve(listener, api::otlp_router(&app), Protocol::Http1);
+    }
+    if let Some(listener) = otlp.grpc {
+        serve(listener, grpc::router(&app), Protocol::Http2);
+    }
     // Its rules compile on first use: not in the first hook's time.
     tokio::task::spawn_blocking(|| taffrail_event::redact::Redactor::builtin().redact("").counts.len());
+    let tail = Tail::start(transcripts, app.config.transcripts.clone());
     tracing::info!(%listen, data_dir = %home.dir().display(), "ready");
     ready(listen);
 
@@ -141,13 +164,38 @@ async fn serve(
     if tokio::time::timeout(deadline, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!("not everything had ended when the stop deadline passed");
     }
-    tokio::task::spawn_blocking(move || store.close())
-        .await
-        .context("the database was not closed cleanly")?;
+    let close = move || {
+        tail.stop();
+        store.close();
+    };
+    tokio::task::spawn_blocking(close).await.context("the database was not closed cleanly")?;
     Ok(())
 }
 
-async fn open_store(config: &Config, home: &Home) -> anyhow::Result<Store> {
+async fn open_store(
+    config: &Config,
+    home: &Home,
+    prices: &PriceBook,
+    costs: &Arc<CostFeed>,
+) -> anyhow::Result<Store> {
+    let (config, home) = (config.clone(), home.clone());
+    let (prices, listener) = (prices.current(), costs.listener());
+    tokio::task::spawn_blocking(move || open_store_now(&config, &home, prices, Some(listener))).await?
+}
+
+async fn open_transcripts(store: &Store, ingest: &Ingest, home: &Home) -> anyhow::Result<Arc<Transcripts>> {
+    let (store, apps, dir) = (store.clone(), Arc::clone(&ingest.apps), home.dir().to_owned());
+    let opened = tokio::task::spawn_blocking(move || Transcripts::open(store, apps, &dir)).await?;
+    Ok(Arc::new(opened.context("the known transcripts cannot be read")?))
+}
+
+/// Opens the database as the configuration wants it; blocks.
+pub(crate) fn open_store_now(
+    config: &Config,
+    home: &Home,
+    prices: Arc<PriceTable>,
+    on_ledger: Option<LedgerListener>,
+) -> anyhow::Result<Store> {
     let options = Options {
         durability: match config.durability {
             Durability::Commit => taffrail_store::Durability::Commit,
@@ -156,9 +204,13 @@ async fn open_store(config: &Config, home: &Home) -> anyhow::Result<Store> {
         queue_events: config.limits.queue_events,
         cache_bytes: config.limits.cache_bytes,
         readers: config.limits.reads.max(1),
+        prices,
+        on_ledger,
         ..Options::new(home.path(DATABASE))
     };
-    Ok(tokio::task::spawn_blocking(move || Store::open(&options)).await??)
+    let store = Store::open(&options)?;
+    prices::warn_of_history(&store, &options.prices);
+    Ok(store)
 }
 
 async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {

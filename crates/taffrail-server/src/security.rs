@@ -38,12 +38,20 @@ const LINKS_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Hosts {
     port: u16,
+    /// Of the doors beside the main one.
+    more_ports: Vec<u16>,
     allowed: Vec<String>,
 }
 
 impl Hosts {
     pub(crate) fn new(listen: SocketAddr, allowed: Vec<String>) -> Self {
-        Self { port: listen.port(), allowed }
+        Self { port: listen.port(), more_ports: Vec::new(), allowed }
+    }
+
+    /// Also takes our names with these ports.
+    pub(crate) fn with_ports(mut self, ports: Vec<u16>) -> Self {
+        self.more_ports = ports;
+        self
     }
 
     /// Whether this is one of our names with our port, or a configured name.
@@ -56,7 +64,8 @@ impl Hosts {
         let loopback = name == "localhost"
             || name == "[::1]"
             || name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback());
-        if loopback && authority.port_u16().unwrap_or(80) == self.port {
+        let port = authority.port_u16().unwrap_or(80);
+        if loopback && (port == self.port || self.more_ports.contains(&port)) {
             return true;
         }
         let whole = authority.as_str().to_ascii_lowercase();

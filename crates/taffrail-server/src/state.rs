@@ -10,10 +10,13 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::Config;
 use crate::home::Home;
 use crate::ingest::Ingest;
+use crate::ingest::otlp::doors::Doors;
 use crate::live::Hub;
 use crate::metrics::Metrics;
+use crate::prices::PriceBook;
 use crate::problem::Problem;
 use crate::security::{Auth, Hosts};
+use crate::transcripts::Transcripts;
 
 /// The server's state; clones share it.
 #[derive(Clone)]
@@ -39,7 +42,11 @@ pub(crate) struct Shared {
     pub(crate) hosts: Hosts,
     pub(crate) auth: Auth,
     pub(crate) store: Store,
+    pub(crate) prices: Arc<PriceBook>,
     pub(crate) ingest: Ingest,
+    pub(crate) transcripts: Arc<Transcripts>,
+    /// OpenTelemetry's own ports.
+    pub(crate) doors: Doors,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) reads: Arc<Semaphore>,

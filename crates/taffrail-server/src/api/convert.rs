@@ -1,12 +1,15 @@
 //! From what the house knows to what leaves it as JSON.
 
 use serde_json::value::{RawValue, to_raw_value};
+use taffrail_event::ledger::{Confidence, RequestSighting, Usage};
+use taffrail_event::prices::PriceTable;
 use taffrail_event::{Event, TimestampMs};
 use taffrail_store::{
-    Quantiles, StoredAgent, StoredCall, StoredEvent, StoredGitOperation, StoredMetrics, StoredPayload,
-    StoredSession, SummaryRows, ToolChain, WindowTotals,
+    ContextSize, CostTotals, Quantiles, StoredAgent, StoredCall, StoredEvent, StoredGitOperation,
+    StoredMetrics, StoredPayload, StoredSession, SummaryRows, ToolChain, WindowTotals,
 };
 
+use super::money::{self, SessionsMoney, usd};
 use super::types::{
     AgentJson, CallJson, ErrorJson, ErrorsJson, EventJson, FacetJson, FileOperationJson, FileOperationsJson,
     GitJson, GitOperationJson, MemoryJson, MemoryUsageJson, MetricsJson, Page, PerformanceJson, QualityJson,
@@ -21,7 +24,6 @@ const CRITICAL_PERCENT: f64 = 5.0;
 /// Git subcommands that write history: the one of an event that is shown.
 const WRITING_GIT: [&str; 9] =
     ["commit", "push", "merge", "rebase", "cherry-pick", "revert", "reset", "tag", "am"];
-const NANO_PER_USD: f64 = 1e9;
 
 impl<T> Page<T> {
     /// A page of the store, its rows as JSON.
@@ -42,8 +44,9 @@ fn count(n: impl TryInto<i64>) -> i64 {
 }
 
 /// An event that was just taken in, without payload. Its id is set at its commit; its neighbours are not known yet.
-impl From<&Event> for EventJson {
-    fn from(e: &Event) -> Self {
+impl EventJson {
+    /// With the cost by these prices, as the store will have it.
+    pub(crate) fn of(e: &Event, prices: &PriceTable) -> Self {
         Self {
             id: 0,
             event_id: e.event_id.to_string(),
@@ -62,7 +65,7 @@ impl From<&Event> for EventJson {
             type_name: e.type_name.clone(),
             tool_name: e.tool_name.clone(),
             summary: e.summary.clone(),
-            metrics: metrics_of(e),
+            metrics: metrics_of(e, prices),
             error: e.error.as_ref().map(|error| ErrorJson {
                 class: error.class.to_owned(),
                 message: error.message.clone(),
@@ -93,20 +96,51 @@ impl From<&Event> for EventJson {
     }
 }
 
-fn metrics_of(e: &Event) -> MetricsJson {
+fn metrics_of(e: &Event, prices: &PriceTable) -> MetricsJson {
     let m = &e.metrics;
-    let memory = (m.agent_rss_bytes.is_some() || m.compression_events.is_some()).then(|| MemoryUsageJson {
+    let usage = e.request.as_ref().and_then(|request| Some((request.usage?, request.model.as_str())));
+    let has_memory = m.agent_rss_bytes.is_some() || m.compression_events.is_some() || usage.is_some();
+    let memory = has_memory.then(|| MemoryUsageJson {
+        context_size: usage.map(|(usage, _)| count(usage.context())),
+        context_utilization: usage
+            .and_then(|(usage, model)| utilization(usage, prices.context_window(model)?)),
         agent_rss_bytes: m.agent_rss_bytes.map(count),
         compression_events: m.compression_events.map(i64::from),
-        ..MemoryUsageJson::default()
     });
     MetricsJson {
         execution_time_ms: m.execution_time_ms.map(count),
-        token_usage: None,
+        token_usage: e.request.as_deref().and_then(|request| tokens_of(request, prices)),
         memory_usage: memory,
         output_bytes: m.output_bytes.map(count),
         hook_wall_us: m.hook_wall_us.map(count),
     }
+}
+
+/// Share of the model's context window, 0 to 1.
+#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn utilization(usage: Usage, window: u64) -> Option<f64> {
+    (window > 0).then(|| usage.context() as f64 / window as f64)
+}
+
+/// What the event itself tells; the request's row in the ledger has what all sources together tell.
+fn tokens_of(request: &RequestSighting, prices: &PriceTable) -> Option<TokenUsageJson> {
+    let usage = request.usage?;
+    let quote = prices.quote(&request.model, &usage, &request.terms, request.ts);
+    Some(TokenUsageJson {
+        input: count(usage.input),
+        output: count(usage.output),
+        cache_read: count(usage.cache_read),
+        cache_write_5m: count(usage.cache_write_5m),
+        cache_write_1h: count(usage.cache_write_1h),
+        total: count(usage.total()),
+        cost_usd: quote.map(|quote| usd(quote.total_nano_usd)),
+        confidence: Some(confidence_of(quote.is_some()).to_owned()),
+    })
+}
+
+/// Of an event that tells of a request: only telemetry does, and its usage is final.
+fn confidence_of(is_priced: bool) -> &'static str {
+    if is_priced { Confidence::Exact.name() } else { Confidence::Unpriced.name() }
 }
 
 impl From<&taffrail_event::event::FileOperation> for FileOperationJson {
@@ -218,8 +252,12 @@ impl From<StoredMetrics> for MetricsJson {
         let tokens = m.total_tokens.map(|total| TokenUsageJson {
             input: m.input_tokens.unwrap_or(0),
             output: m.output_tokens.unwrap_or(0),
+            cache_read: m.cache_read_tokens.unwrap_or(0),
+            cache_write_5m: m.cache_write_5m_tokens.unwrap_or(0),
+            cache_write_1h: m.cache_write_1h_tokens.unwrap_or(0),
             total,
             cost_usd: m.cost_nano_usd.map(usd),
+            confidence: Some(confidence_of(m.cost_nano_usd.is_some()).to_owned()),
         });
         let memory = MemoryUsageJson {
             context_size: m.context_size,
@@ -239,11 +277,6 @@ impl From<StoredMetrics> for MetricsJson {
             hook_wall_us: m.hook_wall_us,
         }
     }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "dollars for a person; the ledger keeps the integer")]
-fn usd(nano: i64) -> f64 {
-    nano as f64 / NANO_PER_USD
 }
 
 impl From<StoredGitOperation> for GitOperationJson {
@@ -294,8 +327,10 @@ impl From<StoredCall> for CallJson {
 }
 
 impl SessionJson {
-    /// A session as it stands now.
-    pub(crate) fn of(s: StoredSession, now: TimestampMs) -> Self {
+    /// A session as it stands now, with what the ledger has of it.
+    pub(crate) fn of(s: StoredSession, ledger: &SessionsMoney, now: TimestampMs) -> Self {
+        let cost = ledger.costs.get(&s.session_id);
+        let context = ledger.contexts.get(&s.session_id);
         Self {
             state: s.state(now).name().to_owned(),
             session_id: s.session_id,
@@ -316,12 +351,22 @@ impl SessionJson {
             subagents: s.subagents,
             compactions: s.compactions,
             last_prompt: s.last_prompt,
+            title: s.title,
+            git_branch: s.git_branch,
+            requests: cost.map_or(0, |cost| cost.requests),
+            unpriced_requests: cost.map_or(0, |cost| cost.of(Confidence::Unpriced).requests),
+            tokens: cost.map(|cost| (&cost.usage).into()),
+            cost_usd: cost.and_then(CostTotals::known_cost_nano_usd).map(usd),
+            confidence: cost.and_then(money::least_sure).map(|confidence| confidence.name().to_owned()),
+            context_size: context.map(|context| context.tokens),
+            context_utilization: context.and_then(ContextSize::utilization),
         }
     }
 }
 
-impl From<StoredAgent> for AgentJson {
-    fn from(a: StoredAgent) -> Self {
+impl AgentJson {
+    /// An agent with what it has cost; none where the ledger has no request of it.
+    pub(crate) fn of(a: StoredAgent, cost: Option<&CostTotals>) -> Self {
         Self {
             agent_id: a.agent_id,
             agent_type: a.agent_type,
@@ -331,6 +376,12 @@ impl From<StoredAgent> for AgentJson {
             events: a.events,
             calls: a.calls,
             failed_calls: a.failed_calls,
+            description: a.description,
+            tool_use_id: a.tool_use_id,
+            parent_agent_id: a.parent_id,
+            requests: cost.map_or(0, |cost| cost.requests),
+            tokens: cost.map(|cost| (&cost.usage).into()),
+            cost_usd: cost.and_then(CostTotals::known_cost_nano_usd).map(usd),
         }
     }
 }

@@ -47,6 +47,9 @@ pub(crate) struct AliveJson {
     pub(crate) version: &'static str,
     /// Since the start.
     pub(crate) uptime_ms: i64,
+    /// What a person should know that is no illness; absent where there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<String>,
 }
 
 /// One check.
@@ -89,6 +92,7 @@ pub(crate) async fn alive(State(app): State<App>) -> Json<AliveJson> {
         status: quick_status(&app),
         version: env!("CARGO_PKG_VERSION"),
         uptime_ms: uptime_ms(&app),
+        notes: app.doors.complaints(),
     })
 }
 
@@ -204,10 +208,16 @@ fn ingestion(app: &App, seen: Option<&Seen>) -> CheckJson {
     let newest_ms = seen.and_then(|s| s.newest).map(TimestampMs::get);
     let dropped = seen.map_or(0, |s| s.backlog.dropped);
     let age_s = newest_ms.map(|ms| (clock::now_ms() - ms) / 1000);
+    let (unreadable, transcripts) = app.transcripts.status.report();
     let (status, detail) = if dropped > 0 {
         (Status::Degraded, format!("{dropped} hook events were dropped while the spool was full"))
     } else if refused > 0 {
         (Status::Degraded, format!("{refused} events were refused since the start; their senders were told"))
+    } else if let Some(unreadable) = unreadable {
+        (Status::Degraded, unreadable)
+    } else if let Some(complaint) = app.doors.complaints().first() {
+        // Not ill: OTLP over HTTP is taken on the main port as well.
+        (Status::Ok, format!("{complaint}; the main port takes OTLP over HTTP"))
     } else if let Some(age_s) = age_s {
         (Status::Ok, format!("the newest event came {age_s} s ago"))
     } else {
@@ -219,6 +229,7 @@ fn ingestion(app: &App, seen: Option<&Seen>) -> CheckJson {
         evidence: serde_json::json!({
             "stored_since_start": stored, "duplicates_since_start": duplicates, "refused_since_start": refused,
             "dropped_by_hooks": dropped, "newest_received_ms": newest_ms,
+            "transcripts": transcripts, "otlp": app.doors,
         }),
     }
 }
@@ -320,6 +331,7 @@ pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     now.commit_seconds_max.set(std::time::Duration::from_micros(stats.commit_us_max).as_secs_f64());
     now.uptime_seconds.set(std::time::Duration::from_millis(uptime_ms(&app).unsigned_abs()).as_secs_f64());
     now.resident_bytes.set(resident_bytes().unwrap_or(-1));
+    app.transcripts.status.set_gauges(now);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text()).into_response())
 }

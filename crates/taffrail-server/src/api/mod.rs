@@ -5,11 +5,17 @@
 pub(crate) mod auth;
 pub(crate) mod calls;
 mod convert;
+pub(crate) mod costs;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod imports;
+pub(crate) mod ledger;
+pub(crate) mod money;
 pub(crate) mod params;
+pub(crate) mod prices;
 pub(crate) mod sessions;
 pub(crate) mod summary;
+pub(crate) mod telemetry;
 pub(crate) mod themes;
 pub mod types;
 
@@ -23,7 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::assets;
-use crate::ingest::{hooks, routes_legacy};
+use crate::ingest::{hooks, otlp, routes_legacy};
 use crate::metrics::{HttpLabels, RefusedLabels};
 use crate::problem::Code;
 use crate::security;
@@ -34,7 +40,7 @@ use crate::stream;
 #[openapi(
     info(title = "Taffrail", description = "Flight recorder and circuit breaker for coding agents. \
         Times are integer milliseconds UTC, sizes bytes, shares percent. Errors are application/problem+json."),
-    components(schemas(types::FrameJson)),
+    components(schemas(types::FrameJson, types::CostFrameJson)),
     tags(
         (name = "ingest", description = "open to this machine"),
         (name = "read", description = "needs the token"),
@@ -62,6 +68,15 @@ fn ingest_routes() -> OpenApiRouter<App> {
         .routes(routes!(hooks::post))
         .routes(routes!(hooks::post_batch))
         .routes(routes!(routes_legacy::post_event))
+        .merge(otlp_routes())
+}
+
+/// OTLP over HTTP: on the main port and on its own.
+fn otlp_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(otlp::http::logs))
+        .routes(routes!(otlp::http::metrics))
+        .routes(routes!(otlp::http::traces))
 }
 
 /// For the token, or an old page that was named.
@@ -88,13 +103,20 @@ fn token_routes() -> OpenApiRouter<App> {
         .routes(routes!(sessions::one))
         .routes(routes!(sessions::timeline))
         .routes(routes!(sessions::agents))
+        .routes(routes!(ledger::ledger))
+        .routes(routes!(costs::costs))
         .routes(routes!(calls::list))
         .routes(routes!(calls::one))
+        .routes(routes!(telemetry::list))
+        .routes(routes!(telemetry::names))
         .routes(routes!(summary::summary))
         .routes(routes!(summary::filters))
         .routes(routes!(health::checks))
         .routes(routes!(health::metrics))
+        .routes(routes!(prices::list))
+        .routes(routes!(prices::reprice))
         .routes(routes!(auth::link))
+        .routes(routes!(imports::transcripts))
         .route("/openapi.json", axum::routing::get(openapi_json))
 }
 
@@ -115,6 +137,16 @@ pub(crate) fn router(app: &App) -> Router {
         .with_state(app.clone())
 }
 
+/// The port that OTLP over HTTP has by convention, and nothing else on it.
+pub(crate) fn otlp_router(app: &App) -> Router {
+    let routes: Router<App> = otlp_routes().into();
+    routes
+        .route_layer(from_fn_with_state(app.clone(), security::need_loopback))
+        .layer(from_fn_with_state(app.clone(), security::check_site))
+        .layer(from_fn_with_state(app.clone(), observe))
+        .with_state(app.clone())
+}
+
 /// The OpenAPI description of every route.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -131,7 +163,7 @@ async fn openapi_json() -> axum::Json<utoipa::openapi::OpenApi> {
 }
 
 /// Counts requests by route, and puts on every answer what a browser must know.
-async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     let mut response = next.run(request).await;

@@ -3,6 +3,7 @@
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use taffrail_analytics::window::Window;
 use taffrail_event::{RowId, TimestampMs};
 
 use crate::problem::Problem;
@@ -66,6 +67,14 @@ pub(crate) fn time(name: &str, value: Option<&str>) -> Result<Option<TimestampMs
             ))),
         },
     }
+}
+
+/// A window by its name.
+pub(crate) fn window(name: &str) -> Result<Window, Problem> {
+    Window::parse(name).ok_or_else(|| {
+        let known: Vec<&str> = Window::ALL.iter().map(|w| w.name()).collect();
+        Problem::BadRequest(format!("window `{name}` is not known; there are {}", known.join(" ")))
+    })
 }
 
 /// A row id in a path.

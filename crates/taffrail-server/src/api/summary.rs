@@ -8,7 +8,8 @@ use taffrail_event::TimestampMs;
 use taffrail_store::Scope;
 
 use super::convert::{self, Span};
-use super::params::{Params, text};
+use super::money;
+use super::params::{self, Params, text};
 use super::types::{FacetJson, FiltersJson, SessionFacetJson, SummaryJson};
 use crate::clock;
 use crate::problem::{Problem, ProblemJson};
@@ -42,10 +43,7 @@ pub(crate) async fn summary(
 ) -> Result<Json<SummaryJson>, Problem> {
     let window = match text(query.window) {
         None => WINDOW_DEFAULT,
-        Some(name) => Window::parse(&name).ok_or_else(|| {
-            let known: Vec<&str> = Window::ALL.iter().map(|w| w.name()).collect();
-            Problem::BadRequest(format!("window `{name}` is not known; there are {}", known.join(" ")))
-        })?,
+        Some(name) => params::window(&name)?,
     };
     let scope = Scope { app: text(query.app), session: text(query.session), user: text(query.user) };
     Ok(Json(read(&app, window, scope).await?))
@@ -56,8 +54,17 @@ pub(crate) async fn read(app: &App, window: Window, scope: Scope) -> Result<Summ
     let to = clock::now();
     let from = TimestampMs::clamped(window.bounds(to.get()).from);
     let step_ms = window.step_ms();
-    let rows = app.read(move |reader| reader.summary(window, &scope, to)).await?;
-    Ok(convert::summary(rows, Span { name: window.name(), from, to, step_ms }))
+    let (rows, money) = app
+        .read(move |reader| {
+            Ok((reader.summary(window, &scope, to)?, money::window(reader, window, &scope, to)?))
+        })
+        .await?;
+    let mut summary = convert::summary(rows, Span { name: window.name(), from, to, step_ms });
+    if let Some(money) = money {
+        summary.tokens = Some((&money.totals.usage).into());
+        summary.cost = Some(money::cost_json(&money, window, to));
+    }
+    Ok(summary)
 }
 
 /// What can be filtered by, with how often it occurs.

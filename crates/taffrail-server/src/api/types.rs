@@ -111,17 +111,26 @@ pub struct MetricsJson {
     pub hook_wall_us: Option<i64>,
 }
 
-/// Tokens of one request or scope.
+/// Tokens and cost of one request, as the event tells them. The request's row in the session's ledger has what all sources
+/// together tell.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct TokenUsageJson {
     /// Fresh input tokens.
     pub input: i64,
     /// Output tokens.
     pub output: i64,
-    /// Input tokens and output tokens together with the cache's.
+    /// Read from the cache.
+    pub cache_read: i64,
+    /// Written to the five-minute cache.
+    pub cache_write_5m: i64,
+    /// Written to the one-hour cache.
+    pub cache_write_1h: i64,
+    /// All of them.
     pub total: i64,
     /// US dollars; null where the price is unknown.
     pub cost_usd: Option<f64>,
+    /// How sure the cost is: `exact`, `repaired`, `lower_bound`, `estimated` or `unpriced`; null where it is not told.
+    pub confidence: Option<String>,
 }
 
 /// Context and memory.
@@ -293,6 +302,25 @@ pub struct SessionJson {
     pub compactions: i64,
     /// The newest prompt, shortened.
     pub last_prompt: Option<String>,
+    /// The client's own title.
+    pub title: Option<String>,
+    /// The newest branch.
+    pub git_branch: Option<String>,
+    /// API requests in the ledger.
+    pub requests: i64,
+    /// Of them, those whose model has no known price: `cost_usd` does not hold them.
+    pub unpriced_requests: i64,
+    /// Tokens of all agents; null before any source has told of a request.
+    pub tokens: Option<TokensJson>,
+    /// US dollars of all agents; null where nothing is priced.
+    pub cost_usd: Option<f64>,
+    /// The least sure part of the cost: `exact`, `repaired`, `lower_bound`, `estimated` or `unpriced`; null without a
+    /// request.
+    pub confidence: Option<String>,
+    /// Tokens in the main agent's context at its newest request.
+    pub context_size: Option<i64>,
+    /// Their share of the model's context window, 0 to 1.
+    pub context_utilization: Option<f64>,
 }
 
 /// One agent of a session.
@@ -314,6 +342,18 @@ pub struct AgentJson {
     pub calls: i64,
     /// Of them, failed.
     pub failed_calls: i64,
+    /// What it was asked, in a few words.
+    pub description: Option<String>,
+    /// The call that started it.
+    pub tool_use_id: Option<String>,
+    /// The subagent that started it; null where the main agent did, or nobody knows.
+    pub parent_agent_id: Option<String>,
+    /// API requests in the ledger.
+    pub requests: i64,
+    /// Tokens; null before any source has told of a request.
+    pub tokens: Option<TokensJson>,
+    /// US dollars; null where nothing is priced.
+    pub cost_usd: Option<f64>,
 }
 
 /// What can be filtered by, with how often it occurs.
@@ -356,9 +396,9 @@ pub struct SummaryJson {
     pub window: WindowJson,
     /// Tool calls and their times.
     pub performance: PerformanceJson,
-    /// Tokens; null before a source tells them.
-    pub tokens: Option<TokenUsageJson>,
-    /// Cost; null before a source tells it.
+    /// Tokens; null before any source has told of a request.
+    pub tokens: Option<TokensJson>,
+    /// Cost; null before any source has told of a request.
     pub cost: Option<CostJson>,
     /// Failures.
     pub errors: ErrorsJson,
@@ -454,13 +494,150 @@ pub struct ToolJson {
     pub execution_ms: QuantilesJson,
 }
 
-/// Cost.
+/// Tokens of a window, session or agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct TokensJson {
+    /// Fresh input tokens: neither read from the cache nor written to it.
+    pub input: i64,
+    /// Output tokens.
+    pub output: i64,
+    /// Read from the cache.
+    pub cache_read: i64,
+    /// Written to the five-minute cache.
+    pub cache_write_5m: i64,
+    /// Written to the one-hour cache.
+    pub cache_write_1h: i64,
+    /// All of them.
+    pub total: i64,
+    /// read / (read + write + input) * 100; null where nothing was read or written.
+    pub cache_hit_percent: Option<f64>,
+}
+
+/// Cost of a window.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CostJson {
-    /// US dollars in the window.
-    pub total_usd: f64,
+    /// US dollars; null where there were requests and not one has a price.
+    pub total_cost_usd: Option<f64>,
     /// US dollars an hour.
-    pub cost_hourly_usd: f64,
+    pub cost_hourly_usd: Option<f64>,
+    /// Change of the cost an hour against the window before, in percent; null without one.
+    pub trend_percent: Option<f64>,
+    /// API requests.
+    pub requests: i64,
+    /// Of them, those whose model has no known price: their cost is in no figure.
+    pub unpriced_requests: i64,
+    /// How many requests are how sure.
+    pub confidence: ConfidenceCountsJson,
+    /// How many US dollars are how sure.
+    pub cost_by_confidence: ConfidenceCostsJson,
+    /// 30 equal steps, oldest first. A step shorter than 15 minutes is exact; a longer one begins at a quarter of an hour.
+    pub history: Vec<CostStepJson>,
+}
+
+/// One step of a history of cost.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct CostStepJson {
+    /// Start of the step.
+    pub t_ms: i64,
+    /// API requests.
+    pub requests: i64,
+    /// All their tokens.
+    pub tokens: i64,
+    /// US dollars; null where there were requests and not one has a price.
+    pub cost_usd: Option<f64>,
+}
+
+/// Requests by how sure their cost is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ConfidenceCountsJson {
+    /// The client's own final usage, priced.
+    pub exact: i64,
+    /// Seen with provisional usage, completed from another source.
+    pub repaired: i64,
+    /// Provisional usage only: the true cost is at least this.
+    pub lower_bound: i64,
+    /// Derived from the client's running total, not from a request.
+    pub estimated: i64,
+    /// The model has no known price: the cost is not known, and not 0.
+    pub unpriced: i64,
+}
+
+/// US dollars by how sure they are; what is unpriced has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ToSchema)]
+#[allow(missing_docs, reason = "as `ConfidenceCountsJson`")]
+pub struct ConfidenceCostsJson {
+    pub exact: f64,
+    pub repaired: f64,
+    pub lower_bound: f64,
+    pub estimated: f64,
+}
+
+/// A sum of API requests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+#[allow(missing_docs, reason = "the names and units say it")]
+pub struct CostTotalsJson {
+    pub input_tokens: i64,
+    pub output_tokens: i64,
+    pub cache_read_tokens: i64,
+    pub cache_write_5m_tokens: i64,
+    pub cache_write_1h_tokens: i64,
+    /// All of them.
+    pub total_tokens: i64,
+    /// Run by the vendor.
+    pub web_searches: i64,
+    /// API requests; what is only derived from the client's total is none.
+    pub requests: i64,
+    /// US dollars of those that have a price; null where there were requests and not one has.
+    pub cost_usd: Option<f64>,
+    /// How many requests are how sure.
+    pub confidence: ConfidenceCountsJson,
+    /// How many US dollars are how sure.
+    pub cost_by_confidence: ConfidenceCostsJson,
+    /// Earliest request.
+    pub first_ms: Option<i64>,
+    /// Latest request.
+    pub last_ms: Option<i64>,
+}
+
+/// A model of which requests were seen and no price is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UnpricedModelJson {
+    /// The model as its source names it.
+    pub model: String,
+    /// Its requests without a price.
+    pub requests: i64,
+    /// All their tokens.
+    pub total_tokens: i64,
+}
+
+/// A frame `cost` of the stream: sessions whose ledger changed since the last one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct CostFrameJson {
+    /// Sessions whose ledger changed, those with the newest request first (at most 100).
+    pub sessions: Vec<SessionCostJson>,
+    /// Models without a price among what changed, by name.
+    pub unpriced_models: Vec<String>,
+    /// Sessions that changed beyond those: read them anew.
+    pub more_sessions: usize,
+}
+
+/// What a session has cost, and what that was a moment ago.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct SessionCostJson {
+    /// The session.
+    pub session_id: String,
+    /// Its project.
+    pub app: String,
+    /// US dollars of the whole session; null where there were requests and not one has a price.
+    pub cost_usd: Option<f64>,
+    /// By how much that changed since the last frame that named the session.
+    pub delta_usd: f64,
+    /// API requests of the whole session.
+    pub requests: i64,
+    /// Of them, new since then.
+    pub new_requests: i64,
+    /// The least sure part of the cost: `exact`, `repaired`, `lower_bound`, `estimated` or `unpriced`.
+    pub confidence: String,
 }
 
 /// Failures in the window.
@@ -543,10 +720,11 @@ pub struct SessionsJson {
 ///
 /// `initial` (an array, oldest first) and `event` carry the old contract's event; with `?format=native` an
 /// [`EventJson`] without its payload. `analytics` is a [`SummaryJson`] of the last minute every 5 s, `dropped` the
-/// number of frames a slow reader was spared.
+/// number of frames a slow reader was spared. `cost`, with `?format=native` only, is a [`CostFrameJson`]: what the ledger
+/// took in, at most 5 times a second.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FrameJson {
-    /// `initial`, `event`, `analytics` or `dropped`.
+    /// `initial`, `event`, `analytics`, `cost` or `dropped`.
     #[serde(rename = "type")]
     pub kind: String,
     /// By `type`.

@@ -24,6 +24,9 @@ const SESSIONS_MAX: usize = 8_192;
 /// Longest project name, in bytes.
 const NAME_MAX_BYTES: usize = 128;
 
+/// The project of a session whose sources do not know it; any other is better.
+pub(crate) const NO_APP: &str = "unknown";
+
 /// Finds and remembers projects.
 #[derive(Default)]
 pub(crate) struct AppResolver {
@@ -60,7 +63,7 @@ impl AppResolver {
         if let Some(app) = known() {
             return app;
         }
-        let app = stored().unwrap_or_else(|| found.to_owned());
+        let app = stored().filter(|app| app != NO_APP).unwrap_or_else(|| found.to_owned());
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.insert(session_id.to_owned(), app.clone(), SESSIONS_MAX);
         app

@@ -70,13 +70,23 @@ impl<'a> Pieces<'a> {
 
 /// The whole body, decompressed if it says it is gzip.
 pub(crate) async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, Problem> {
+    let encoding = encoding(headers)?;
+    let whole = read_plain(headers, body, limits).await?;
+    match encoding {
+        Encoding::Identity => Ok(whole),
+        Encoding::Gzip => decompress(whole, limits).await,
+    }
+}
+
+/// The whole body as it was sent.
+pub(crate) async fn read_plain(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bytes, Problem> {
     let claimed = content_length(headers).unwrap_or(0);
     if claimed > limits.body_bytes {
         return Err(Problem::TooLarge { limit_bytes: limits.body_bytes });
     }
     let mut pieces = Pieces::new(body, limits);
     let Some(first) = pieces.next().await? else { return Ok(Bytes::new()) };
-    let whole = match pieces.next().await? {
+    Ok(match pieces.next().await? {
         None => first,
         Some(second) => {
             let mut all = Vec::with_capacity(claimed.clamp(first.len(), FIRST_ROOM_BYTES.max(first.len())));
@@ -87,19 +97,16 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Re
             }
             Bytes::from(all)
         }
-    };
-    match encoding(headers)? {
-        Encoding::Identity => Ok(whole),
-        Encoding::Gzip => {
-            let bounds = Bounds::of(whole.len(), limits);
-            if whole.len() <= INLINE_BYTES / 8 {
-                return gunzip(&whole, bounds);
-            }
-            tokio::task::spawn_blocking(move || gunzip(&whole, bounds))
-                .await
-                .map_err(|_| Problem::Internal)?
-        }
+    })
+}
+
+/// What was gzip, within the bounds.
+pub(crate) async fn decompress(whole: Bytes, limits: &Limits) -> Result<Bytes, Problem> {
+    let bounds = Bounds::of(whole.len(), limits);
+    if whole.len() <= INLINE_BYTES / 8 {
+        return gunzip(&whole, bounds);
     }
+    tokio::task::spawn_blocking(move || gunzip(&whole, bounds)).await.map_err(|_| Problem::Internal)?
 }
 
 #[derive(Clone, Copy)]

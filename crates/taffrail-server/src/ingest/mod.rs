@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod body;
 pub(crate) mod hooks;
 pub(crate) mod legacy;
+pub(crate) mod otlp;
 pub(crate) mod routes_legacy;
 pub(crate) mod spool;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use taffrail_event::event::{Issue, Severity, Source, Warning};
+use taffrail_event::normalize::otlp::Telemetry;
 use taffrail_event::normalize::{self, Delivery};
 use taffrail_event::redact::Redactor;
 use taffrail_event::{DedupKey, Event, EventId, TimestampMs};
@@ -35,7 +37,8 @@ pub(crate) struct Ingest {
     store: Store,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    apps: AppResolver,
+    pub(crate) apps: Arc<AppResolver>,
+    known: otlp::Known,
     hostname: Option<String>,
 }
 
@@ -85,7 +88,14 @@ pub(crate) enum Refused {
 
 impl Ingest {
     pub(crate) fn new(store: Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        Self { store, hub, metrics, apps: AppResolver::default(), hostname: hostname() }
+        Self {
+            store,
+            hub,
+            metrics,
+            apps: Arc::default(),
+            known: otlp::Known::default(),
+            hostname: hostname(),
+        }
     }
 
     /// Redacts and normalizes; never fails.
@@ -166,13 +176,24 @@ impl Ingest {
         entrance: Entrance,
         batch: Vec<Incoming>,
     ) -> Result<Vec<Appended>, Refused> {
-        let events = batch.len();
+        self.commit_with(entrance, batch, Vec::new()).await
+    }
+
+    /// As [`Ingest::commit`], with telemetry rows in the same transaction; the answer tells of the events first.
+    pub(crate) async fn commit_with(
+        &self,
+        entrance: Entrance,
+        batch: Vec<Incoming>,
+        telemetry: Vec<Telemetry>,
+    ) -> Result<Vec<Appended>, Refused> {
+        let events = batch.len() + telemetry.len();
         let began = Instant::now();
         let drafts: Vec<_> = batch.iter().map(|one| self.hub.draft(&one.event, one.echo.as_ref())).collect();
         let (done, outcome) = oneshot::channel();
         let hub = Arc::clone(&self.hub);
-        let submitted = self.store.submit(
+        let submitted = self.store.submit_with(
             batch.into_iter().map(|one| one.event).collect(),
+            telemetry,
             Box::new(move |result| {
                 if let Ok(appended) = &result {
                     let new = appended.iter().zip(drafts).filter(|(a, _)| a.outcome == Outcome::Stored);

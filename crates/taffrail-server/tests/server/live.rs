@@ -237,3 +237,64 @@ fn a_stop_closes_streams_and_does_not_wait_for_them() {
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     assert_eq!(reader.join().unwrap(), 1012);
 }
+
+#[test]
+fn what_a_response_cost_is_on_the_native_stream_and_not_on_the_old_one() {
+    let client = tempfile::tempdir().unwrap();
+    let folder = client.path().join("projects/-demo");
+    std::fs::create_dir_all(&folder).unwrap();
+    let server = Server::start_with(|config| {
+        config.transcripts.roots = vec![client.path().to_owned()];
+        config.transcripts.tail = true;
+    });
+    // Haiku: 1,000 fresh tokens for 1,000,000 nano-dollars, 100 out for 500,000.
+    let line = |session: &str, n: u32, model: &str| {
+        let body = json!({
+            "type": "assistant", "uuid": format!("u{n}"), "sessionId": session, "cwd": "/nonexistent/harbour",
+            "timestamp": format!("2026-11-01T00:00:{n:02}.000Z"), "requestId": format!("req_{n}"),
+            "message": {
+                "id": format!("msg_{n}"), "type": "message", "role": "assistant", "model": model,
+                "content": [{"type": "text", "text": "done"}], "stop_reason": "end_turn",
+                "usage": {"input_tokens": 1_000, "output_tokens": 100, "cache_read_input_tokens": 0,
+                    "cache_creation_input_tokens": 0},
+            },
+        });
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join(format!("{session}.jsonl")))
+            .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{body}\n").as_bytes()))
+            .unwrap();
+    };
+    on_runtime(async {
+        let mut old = open(&server, "").await;
+        let mut native = open(&server, "?format=native").await;
+        let mut other = open(&server, "?format=native&session=other").await;
+        for socket in [&mut old, &mut native, &mut other] {
+            assert_eq!(next(socket).await["type"], "initial");
+        }
+        line("one", 1, "claude-haiku-4-5");
+        let frame = next(&mut native).await;
+        assert_eq!(
+            frame,
+            json!({"type": "cost", "data": {"unpriced_models": [], "more_sessions": 0, "sessions": [{
+                "session_id": "one", "app": "harbour", "cost_usd": 0.0015, "delta_usd": 0.0015, "requests": 1,
+                "new_requests": 1, "confidence": "exact",
+            }]}})
+        );
+        line("one", 2, "made-up-model-1");
+        let frame = next(&mut native).await;
+        assert_eq!(frame["data"]["unpriced_models"], json!(["made-up-model-1"]));
+        let session = &frame["data"]["sessions"][0];
+        assert_eq!((&session["cost_usd"], &session["requests"]), (&json!(0.0015), &json!(2)));
+        assert_eq!((&session["delta_usd"], &session["confidence"]), (&json!(0.0), &json!("unpriced")));
+        line("other", 3, "claude-haiku-4-5");
+        assert_eq!(
+            next(&mut other).await["data"]["sessions"][0]["session_id"],
+            "other",
+            "and nothing of one before"
+        );
+        server.hook(prompt("one", "after"));
+        assert_eq!(next(&mut old).await["type"], "event", "the old page sees events only");
+    });
+}

@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "tests")]
 
 mod captures;
+mod costs;
 mod harness;
 mod ingest;
 mod live;
 mod native;
 mod old_contract;
+mod otlp;
+mod prices;
 mod security;
 mod spool;
 mod start;
+mod transcripts;
