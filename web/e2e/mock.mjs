@@ -76,6 +76,7 @@ export async function startMock({ host = '127.0.0.1', port = 0, token = 'mock-to
       return found ? json(response, found) : problem(response, 404, 'Not found', `there is no event ${event[1]}`)
     }
     if (url.pathname === '/api/v1/events') return json(response, store.page(url.searchParams))
+    if (url.pathname === '/api/v1/costs') return json(response, store.costs(url.searchParams, Date.now()))
     if (url.pathname === '/api/v1/calls') return json(response, store.calls(url.searchParams))
     if (url.pathname === '/api/v1/filters') return json(response, store.filters())
     if (url.pathname === '/api/v1/summary') {
@@ -122,7 +123,31 @@ export async function startMock({ host = '127.0.0.1', port = 0, token = 'mock-to
 /** Events in memory, in id order. */
 export class Store {
   events = []
+  /** API requests, as the ledger has them: { ts_ms, session_id, app, model, tokens{...}, cost_usd (null: no price), confidence }. */
+  requests = []
   #last = 0
+
+  /** Takes in an API request; gives the stream's frame. */
+  bill({ at = Date.now(), session_id, app, model = 'claude-sonnet-4-5', cost_usd, confidence = cost_usd === null ? 'unpriced' : 'exact', input = 100, output = 200, cache_read = 5000, cache_write_5m = 300, cache_write_1h = 0 }) {
+    this.requests.push({ ts_ms: at, session_id, app, model, cost_usd, confidence, tokens: { input, output, cache_read, cache_write_5m, cache_write_1h, total: input + output + cache_read + cache_write_5m + cache_write_1h } })
+    const totals = costTotals(this.requests.filter((one) => one.session_id === session_id))
+    return { type: 'cost', data: { sessions: [{ session_id, app, cost_usd: totals.cost_usd, delta_usd: cost_usd ?? 0, requests: totals.requests, new_requests: 1, confidence: CONFIDENCES.findLast((kind) => totals.confidence[kind] > 0) }], unpriced_models: cost_usd === null ? [model] : [], more_sessions: 0 } }
+  }
+
+  #billed(params, from, to) {
+    const want = (name) => params.get(name)
+    return this.requests.filter((one) => (!want('app') || one.app === want('app')) && (!want('session') || one.session_id === want('session')) && one.ts_ms >= from && one.ts_ms <= to)
+  }
+
+  costs(params, now) {
+    const window = WINDOWS[params.get('window')]
+    const from = window ? now - window : Number(params.get('from') ?? 0)
+    const billed = this.#billed(params, from, Number(params.get('to') ?? now))
+    const by = params.get('group_by') ?? ''
+    const rows = [...groupBy(billed, (one) => one[by] ?? '')].map(([value, list]) => ({ ...(by ? { [by]: value } : {}), ...costTotals(list) }))
+    const unpriced = [...groupBy(billed.filter((one) => one.cost_usd === null), (one) => one.model)].map(([model, list]) => ({ model, requests: list.length, total_tokens: costTotals(list).total_tokens }))
+    return { currency: 'USD', timezone: 'UTC', from_ms: from, to_ms: null, rows: rows.sort((a, b) => (b.cost_usd ?? 0) - (a.cost_usd ?? 0)), cut: false, totals: costTotals(billed), unpriced }
+  }
 
   /** `at`: when it happened; now where absent. */
   add(text, at = Date.now()) {
@@ -257,13 +282,28 @@ export class Store {
         concurrency_avg: ended.reduce((sum, c) => sum + (c.duration_ms ?? 0), 0) / (now - from), concurrency_max: ended.length > 0 ? 3 : 0, trend_percent: ended.length > 0 ? -4.2 : null, history,
         tools: [...groupBy(ended, (c) => c.tool_name)].map(([tool_name, calls]) => ({ tool_name, calls: calls.length, failed: calls.filter((c) => c.status === 'failed').length, execution_ms: quantiles(calls.map((c) => c.duration_ms).filter((ms) => ms !== null)) })).sort((a, b) => b.calls - a.calls).slice(0, 50),
       },
-      tokens: null, cost: null,
+      ...this.#money(params, from, now, step),
       errors: { failed: failed.length, error_rate_percent: rate, status: rate < 1 ? 'healthy' : rate < 5 ? 'warning' : 'critical', trend_points: failed.length > 0 ? 0.8 : null, by_type: [...groupBy(failed, (c) => c.error_type ?? 'other')].map(([value, list]) => ({ value, count: list.length })).sort((a, b) => b.count - a.count) },
       file_operations: { total: files.length, per_min: files.length / minutes, ...Object.fromEntries(['read', 'write', 'edit', 'delete'].map((kind) => [kind, files.filter((f) => f.type === kind).length])), lines_added: sum(files, 'lines_added'), lines_removed: sum(files, 'lines_removed') },
       git: { operations: git.length, commits: git.filter((g) => g.subcommand === 'commit').length, insertions: sum(git, 'insertions'), deletions: sum(git, 'deletions') },
       memory: { compactions: events.filter((e) => e.type === 'PostCompact').length, context_size: null, context_utilization: null },
       quality: { success_percent: own === 0 ? null : ((own - failed.length) / own) * 100, denied_percent: ended.length === 0 ? null : (denied.length / ended.length) * 100, denied: denied.length, interrupted: 0 },
       sessions: { seen: new Set(events.map((e) => e.session_id)).size, active: new Set(active.map((e) => e.session_id)).size, active_agents: new Set(active.map((e) => e.session_id + (e.agent_id ?? ''))).size, prompts: events.filter((e) => e.type === 'UserPromptSubmit').length },
+    }
+  }
+
+  #money(params, from, now, step) {
+    if (this.requests.length === 0) return { tokens: null, cost: null }
+    const billed = this.#billed(params, from, now)
+    const { cost_usd, requests, confidence, cost_by_confidence, ...t } = costTotals(billed)
+    const read = t.input_tokens + t.cache_read_tokens + t.cache_write_5m_tokens + t.cache_write_1h_tokens
+    const history = Array.from({ length: STEPS }, (_, i) => {
+      const of = costTotals(billed.filter((one) => one.ts_ms >= from + i * step && one.ts_ms < from + (i + 1) * step))
+      return { t_ms: from + i * step, requests: of.requests, tokens: of.total_tokens, cost_usd: of.cost_usd }
+    })
+    return {
+      tokens: { input: t.input_tokens, output: t.output_tokens, cache_read: t.cache_read_tokens, cache_write_5m: t.cache_write_5m_tokens, cache_write_1h: t.cache_write_1h_tokens, total: t.total_tokens, cache_hit_percent: read === 0 ? null : (t.cache_read_tokens / read) * 100 },
+      cost: { total_cost_usd: cost_usd, cost_hourly_usd: cost_usd === null ? null : cost_usd / ((now - from) / 3600e3), trend_percent: requests > 0 ? 12.3 : null, requests, unpriced_requests: confidence.unpriced, confidence, cost_by_confidence, history },
     }
   }
 
@@ -282,7 +322,12 @@ export class Store {
       })
     }
     all.sort((a, b) => a[0] - b[0])
-    for (const [at, body] of all) this.add(JSON.stringify(body), Math.round(at))
+    for (const [at, body] of all) {
+      const event = this.add(JSON.stringify(body), Math.round(at))
+      if (event.type !== 'PostToolUse') continue
+      const n = this.requests.length
+      this.bill({ at: event.ts_ms, session_id: event.session_id, app: event.app, model: n % 5 === 0 ? 'claude-haiku-4-5' : 'claude-opus-4-5', cost_usd: n % 5 === 0 ? 0.0021 : 0.0437, confidence: n % 7 === 0 ? 'lower_bound' : 'exact', cache_read: 18_000 + n * 100 })
+    }
   }
 
   /** `n` made-up calls (two events each) in the last hours, one every 100 ms. */
@@ -373,6 +418,22 @@ function groupBy(list, pick) {
     else groups.set(pick(item), [item])
   }
   return groups
+}
+
+const CONFIDENCES = ['exact', 'repaired', 'lower_bound', 'estimated', 'unpriced']
+
+/** The sum of some requests, in the shape of the API. */
+function costTotals(list) {
+  const kinds = (pick, names) => Object.fromEntries(names.map((kind) => [kind, pick(list.filter((one) => one.confidence === kind))]))
+  const dollars = (of) => of.reduce((total, one) => total + (one.cost_usd ?? 0), 0)
+  const tokens = (key) => list.reduce((total, one) => total + one.tokens[key], 0)
+  const times = list.map((one) => one.ts_ms)
+  return {
+    input_tokens: tokens('input'), output_tokens: tokens('output'), cache_read_tokens: tokens('cache_read'), cache_write_5m_tokens: tokens('cache_write_5m'), cache_write_1h_tokens: tokens('cache_write_1h'), total_tokens: tokens('total'),
+    web_searches: 0, requests: list.length, cost_usd: list.length > 0 && list.every((one) => one.cost_usd === null) ? null : dollars(list),
+    confidence: kinds((of) => of.length, CONFIDENCES), cost_by_confidence: kinds(dollars, CONFIDENCES.slice(0, 4)),
+    first_ms: times.length > 0 ? Math.min(...times) : null, last_ms: times.length > 0 ? Math.max(...times) : null,
+  }
 }
 
 const sum = (list, key) => list.reduce((total, item) => total + (item[key] ?? 0), 0)

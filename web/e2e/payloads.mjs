@@ -32,3 +32,13 @@ export function fleet() {
   list.push(notification('Claude is waiting for your input', second))
   return list
 }
+
+let requests = 0
+
+/** An API request as the client's transcript tells it, one line. Its cost is for the server to find. */
+export function responseLine({ session_id, model, cwd = '/home/user/greeter', input = 10, output = 50, cache_read = 0, cache_write_5m = 14_000 }, at = Date.now()) {
+  requests += 1
+  const usage = { input_tokens: input, output_tokens: output, cache_read_input_tokens: cache_read, cache_creation_input_tokens: cache_write_5m, cache_creation: { ephemeral_5m_input_tokens: cache_write_5m, ephemeral_1h_input_tokens: 0 } }
+  const message = { id: `msg_e2e_${at}_${requests}`, type: 'message', role: 'assistant', model, content: [{ type: 'text', text: 'done' }], stop_reason: 'end_turn', usage }
+  return `${JSON.stringify({ type: 'assistant', uuid: `e2e-${at}-${requests}`, sessionId: session_id, cwd, version: '2.1.330', timestamp: new Date(at).toISOString(), requestId: `req_e2e_${at}_${requests}`, message })}\n`
+}

@@ -2,10 +2,11 @@
 //   { url, token, stop(), start(), post(payload), link(), dispose() }
 
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startMock, Store } from './mock.mjs'
+import { responseLine } from './payloads.mjs'
 
 const READY_LIMIT_MS = 15_000
 
@@ -23,6 +24,11 @@ function handle(parts) {
       const response = await fetch(`${server.url}/v1/hooks/claude-code`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
       await response.arrayBuffer()
       if (!response.ok) throw new Error(`the hook route answered ${response.status}`)
+    },
+    /** Tells of one API request, as the client does in its transcript; `cost_usd` is what it costs, for the mock that has no prices. */
+    bill(request) {
+      if (!server.isMock) return appendFileSync(join(server.transcripts, `${request.session_id}.jsonl`), responseLine(request))
+      return server.broadcast(server.store.bill({ app: server.store.events.find((event) => event.session_id === request.session_id)?.app ?? 'unknown', ...request }))
     },
     /** A one-time sign-in link. */
     async link() {
@@ -48,6 +54,7 @@ async function startMocked() {
     token: mock.token,
     isMock: true,
     store,
+    broadcast: (frame) => mock.broadcast(frame),
     stop: () => mock.close(),
     async start() {
       mock = await startMock({ store, sessions, port })
@@ -58,11 +65,15 @@ async function startMocked() {
 
 async function startBinary(binary, name) {
   const dir = mkdtempSync(join(tmpdir(), `taffrail-e2e-${name}-`))
+  // The transcripts of whoever runs the tests are none of theirs.
+  const client = join(dir, 'client')
+  const transcripts = join(client, 'projects', '-home-user')
+  mkdirSync(transcripts, { recursive: true })
   let child = null
 
   async function run(listen) {
     const log = []
-    child = spawn(binary, ['serve', '--listen', listen, '--data-dir', dir], { stdio: ['ignore', 'pipe', 'pipe'] })
+    child = spawn(binary, ['serve', '--listen', listen, '--data-dir', dir], { env: { ...process.env, CLAUDE_CONFIG_DIR: client }, stdio: ['ignore', 'pipe', 'pipe'] })
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => log.push(chunk.toString()))
     const deadline = Date.now() + READY_LIMIT_MS
     while (Date.now() < deadline) {
@@ -87,6 +98,7 @@ async function startBinary(binary, name) {
     token: readFileSync(join(dir, 'token'), 'utf8').trim(),
     isMock: false,
     store: null,
+    transcripts,
     stop,
     start: () => run(new URL(url).host),
     async dispose() {
@@ -99,7 +111,8 @@ async function startBinary(binary, name) {
 /** The demo's fleet at work, in a database of its own. Its server is the demo's child, so it ends by its own command. */
 export async function startDemo(binary) {
   const dir = mkdtempSync(join(tmpdir(), 'taffrail-e2e-demo-'))
-  const child = spawn(binary, ['demo', '--data-dir', dir, '--listen', '127.0.0.1:0'], { stdio: 'ignore' })
+  const env = { ...process.env, CLAUDE_CONFIG_DIR: join(dir, 'client') }
+  const child = spawn(binary, ['demo', '--data-dir', dir, '--listen', '127.0.0.1:0'], { env, stdio: 'ignore' })
   const deadline = Date.now() + 10 * READY_LIMIT_MS
   let found = null
   while (found === null && Date.now() < deadline) {

@@ -344,6 +344,61 @@ export const tests = [
     },
   },
   {
+    name: 'what it costs is on the page at once, and what has no price is loud',
+    async run({ page, server, browser }) {
+      const greeter = { session_id: 'aaaaaaaa-1111-4000-8000-000000000001', model: 'claude-opus-5-5', input: 10, output: 50, cache_read: 0, cache_write_5m: 14_000, cost_usd: 0.07104 }
+      const stats = { ...greeter, session_id: 'bbbbbbbb-2222-4000-8000-000000000002', cwd: '/home/user/stats' }
+      for (const payload of fleet()) await server.post(payload)
+      await openLive(page, server)
+      await until('nothing told', async () => (await page.textContent(byId('running-cost'))).includes('–'))
+      const cost = (figure) => until(figure, async () => (await page.textContent(byId('running-cost'))).includes(figure))
+      const began = Date.now()
+      await server.bill(greeter)
+      await cost('$0.0710')
+      console.log(`      the cost was on the page after ${Date.now() - began} ms`)
+      await server.bill({ ...stats, cache_write_5m: 0, cache_read: 14_000, cost_usd: 0.00384 })
+      await server.bill(greeter)
+      await cost('$0.15')
+      await page.selectOption(byId('filter-session'), greeter.session_id)
+      await cost('$0.14')
+      assert.match(await page.textContent(byId('running-cost')), /This session/)
+      assert.equal(await page.locator(byId('running-unpriced')).count(), 0)
+
+      await page.goto(server.url)
+      await until('the cost', async () => (await page.innerText(byId('cost-card'))).includes('$0.15'))
+      assert.match(await page.innerText(byId('sureness')), /All of it exact/)
+      // 3 requests: 30 fresh, 150 out, 14,000 read and 28,000 written: 42,180 in all, a third of the input read.
+      assert.match(await page.innerText(byId('token-card')), /42\.2K[\s\S]*30 \/ 150[\s\S]*28K \/ 0[\s\S]*33\.3 %/)
+      assert.match(await page.innerText(byId('cost-by-model')), /claude-opus-5-5\s+3\s+42\.2K\s+\$0\.1459/)
+      const apps = page.locator(`${byId('cost-by-app')} tbody tr`)
+      assert.deepEqual(await apps.evaluateAll((rows) => rows.map((row) => row.cells[4].innerText)), ['$0.14', '$0.0038'], 'the dearest first')
+      assert.equal(await page.locator(byId('unpriced')).count(), 0)
+
+      await server.bill({ ...stats, model: 'made-up-model-1', cost_usd: null })
+      await until('a loud mark', async () => (await page.innerText(byId('unpriced'))).includes('made-up-model-1'))
+      assert.match(await page.innerText(byId('unpriced')), /1 request has no known price/)
+      assert.match(await page.innerText(byId('cost-card')), /Not all priced[\s\S]*\$0\.1459[\s\S]*\$0\.1459 exact/)
+      assert.match(await page.innerText(byId('cost-by-model')), /made-up-model-1[\s\S]*No price/)
+      await page.goto(`${server.url}/live`)
+      await page.waitForSelector(byId('running-unpriced'))
+      await page.close()
+      for (const [colorScheme, width] of [['light', 1440], ['dark', 1440], ['light', 390], ['dark', 390]]) {
+        const { context, page: other, complaints } = await openPage(browser, { colorScheme, reducedMotion: 'reduce', viewport: { width, height: 844 } })
+        await other.goto(await server.link())
+        for (const path of ['/', '/live']) {
+          await other.goto(server.url + path)
+          await other.waitForSelector(path === '/' ? byId('cost-by-app') : byId('running-unpriced'))
+          assert.deepEqual(await violations(other), [], `${path} ${colorScheme} ${width}`)
+          const wide = await other.evaluate(() => document.documentElement.scrollWidth)
+          assert.ok(wide <= width, `${path} is ${wide} px wide on ${width}`)
+          if (process.env.E2E_SHOTS) await other.screenshot({ path: `${process.env.E2E_SHOTS}/${path === '/' ? 'overview' : 'live'}-${colorScheme}-${width}.png`, fullPage: true })
+        }
+        assert.deepEqual(complaints, [])
+        await context.close()
+      }
+    },
+  },
+  {
     name: 'the keyboard does everything',
     async run({ page, server }) {
       for (const payload of fleet()) await server.post(payload)

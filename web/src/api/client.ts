@@ -1,7 +1,7 @@
 // All requests of the page. Same origin, cookie session; every failure becomes an ApiError that a person can read.
 
 import { texts } from '../texts'
-import type { AgentJson, CallJson, EventJson, FiltersJson, Page, Problem, SummaryJson } from './types'
+import type { AgentJson, CallJson, CostsJson, EventJson, FiltersJson, Page, Problem, SummaryJson } from './types'
 
 /** The longest time a request may take, in milliseconds. */
 const REQUEST_LIMIT_MS = 20_000
@@ -37,11 +37,20 @@ export interface EventQuery {
   limit: number
 }
 
+export interface CostsQuery {
+  window?: string
+  from?: number
+  group_by?: string
+  app?: string
+  session?: string
+}
+
 type Params = Record<string, string | number | boolean | undefined>
 
 export const api = {
   summary: (params: { window: string; app?: string; session?: string }, signal?: AbortSignal) =>
     get<SummaryJson>('/api/v1/summary', params, signal),
+  costs: (query: CostsQuery, signal?: AbortSignal) => get<CostsJson>('/api/v1/costs', { ...query }, signal),
   events: (query: EventQuery, signal?: AbortSignal) =>
     get<Page<EventJson>>('/api/v1/events', { ...query, payload: false }, signal),
   event: (id: number, signal?: AbortSignal) => get<EventJson>(`/api/v1/events/${id}`, {}, signal),

@@ -11,7 +11,14 @@ type Schemas = components['schemas']
 interface Mine {
   AgentJson: mine.AgentJson
   CallJson: mine.CallJson
+  ConfidenceCostsJson: mine.ConfidenceCostsJson
+  ConfidenceCountsJson: mine.ConfidenceCountsJson
+  CostFrameJson: mine.CostFrameJson
   CostJson: mine.CostJson
+  CostRowJson: mine.CostRowJson
+  CostStepJson: mine.CostStepJson
+  CostsJson: mine.CostsJson
+  CostTotalsJson: mine.CostTotalsJson
   ErrorJson: mine.ErrorJson
   ErrorsJson: mine.ErrorsJson
   EventJson: mine.EventJson
@@ -27,13 +34,16 @@ interface Mine {
   PerformanceJson: mine.PerformanceJson
   QualityJson: mine.QualityJson
   QuantilesJson: mine.QuantilesJson
+  SessionCostJson: mine.SessionCostJson
   SessionFacetJson: mine.SessionFacetJson
   SessionsJson: mine.SessionsJson
   StepJson: mine.StepJson
   SummaryJson: mine.SummaryJson
+  TokensJson: mine.TokensJson
   TokenUsageJson: mine.TokenUsageJson
   ToolChainJson: mine.ToolChainJson
   ToolJson: mine.ToolJson
+  UnpricedModelJson: mine.UnpricedModelJson
   WarningJson: mine.WarningJson
   WindowJson: mine.WindowJson
 }

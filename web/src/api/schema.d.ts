@@ -194,6 +194,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/costs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Sums of the ledger by any of its keys. */
+        get: operations["costs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events": {
         parameters: {
             query?: never;
@@ -262,6 +279,60 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/imports/transcripts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Imports transcripts from files and folders of the server's machine; an empty list means the client's own folders. */
+        post: operations["transcripts"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The price table in use, and how history stands to it. */
+        get: operations["list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/prices/reprice": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Prices history anew by `prices.toml` as it is now, or says what that would change. Once it is done, what comes is
+         *     priced by it, too.
+         */
+        post: operations["reprice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions": {
         parameters: {
             query?: never;
@@ -313,6 +384,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/ledger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A session's ledger: one row per API request, with its sources. */
+        get: operations["ledger"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/timeline": {
         parameters: {
             query?: never;
@@ -339,6 +427,40 @@ export interface paths {
         };
         /** Everything about a window. */
         get: operations["summary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/telemetry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Telemetry rows that match, newest first. */
+        get: operations["list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/telemetry/names": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every name of telemetry with its count. */
+        get: operations["names"];
         put?: never;
         post?: never;
         delete?: never;
@@ -537,6 +659,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes log records. */
+        post: operations["logs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes data points. */
+        post: operations["metrics"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/traces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes spans. */
+        post: operations["traces"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -577,6 +750,23 @@ export interface components {
              * @description Of them, failed.
              */
             failed_calls: number;
+            /** @description What it was asked, in a few words. */
+            description?: string | null;
+            /** @description The call that started it. */
+            tool_use_id?: string | null;
+            /** @description The subagent that started it; null where the main agent did, or nobody knows. */
+            parent_agent_id?: string | null;
+            /**
+             * Format: int64
+             * @description API requests in the ledger.
+             */
+            requests: number;
+            tokens?: components["schemas"]["TokensJson"] | null;
+            /**
+             * Format: double
+             * @description US dollars; null where nothing is priced.
+             */
+            cost_usd?: number | null;
         };
         /** @description The short answer. */
         AliveJson: {
@@ -589,6 +779,8 @@ export interface components {
              * @description Since the start.
              */
             uptime_ms: number;
+            /** @description What a person should know that is no illness; absent where there is nothing. */
+            notes?: string[];
         };
         /** @description Whether this browser is signed in. */
         AuthSessionJson: {
@@ -670,18 +862,211 @@ export interface components {
             /** @description The figures behind it. */
             evidence: Record<string, never>;
         };
-        /** @description Cost. */
+        /** @description US dollars by how sure they are; what is unpriced has none. */
+        ConfidenceCostsJson: {
+            /** Format: double */
+            exact: number;
+            /** Format: double */
+            repaired: number;
+            /** Format: double */
+            lower_bound: number;
+            /** Format: double */
+            estimated: number;
+        };
+        /** @description Requests by how sure their cost is. */
+        ConfidenceCountsJson: {
+            /**
+             * Format: int64
+             * @description The client's own final usage, priced.
+             */
+            exact: number;
+            /**
+             * Format: int64
+             * @description Seen with provisional usage, completed from another source.
+             */
+            repaired: number;
+            /**
+             * Format: int64
+             * @description Provisional usage only: the true cost is at least this.
+             */
+            lower_bound: number;
+            /**
+             * Format: int64
+             * @description Derived from the client's running total, not from a request.
+             */
+            estimated: number;
+            /**
+             * Format: int64
+             * @description The model has no known price: the cost is not known, and not 0.
+             */
+            unpriced: number;
+        };
+        /** @description A frame `cost` of the stream: sessions whose ledger changed since the last one. */
+        CostFrameJson: {
+            /** @description Sessions whose ledger changed, those with the newest request first (at most 100). */
+            sessions: components["schemas"]["SessionCostJson"][];
+            /** @description Models without a price among what changed, by name. */
+            unpriced_models: string[];
+            /** @description Sessions that changed beyond those: read them anew. */
+            more_sessions: number;
+        };
+        /** @description Cost of a window. */
         CostJson: {
             /**
              * Format: double
-             * @description US dollars in the window.
+             * @description US dollars; null where there were requests and not one has a price.
              */
-            total_usd: number;
+            total_cost_usd?: number | null;
             /**
              * Format: double
              * @description US dollars an hour.
              */
-            cost_hourly_usd: number;
+            cost_hourly_usd?: number | null;
+            /**
+             * Format: double
+             * @description Change of the cost an hour against the window before, in percent; null without one.
+             */
+            trend_percent?: number | null;
+            /**
+             * Format: int64
+             * @description API requests.
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description Of them, those whose model has no known price: their cost is in no figure.
+             */
+            unpriced_requests: number;
+            /** @description How many requests are how sure. */
+            confidence: components["schemas"]["ConfidenceCountsJson"];
+            /** @description How many US dollars are how sure. */
+            cost_by_confidence: components["schemas"]["ConfidenceCostsJson"];
+            /** @description 30 equal steps, oldest first. A step shorter than 15 minutes is exact; a longer one begins at a quarter of an hour. */
+            history: components["schemas"]["CostStepJson"][];
+        };
+        /** @description One sum with the keys that were asked for; a key that was not is absent, one that no source told is null. */
+        CostRowJson: components["schemas"]["CostTotalsJson"] & {
+            /** @description `2026-11-22`; of a week its first day; of a month `2026-11`; of an hour `2026-11-22T14:00+01:00`. */
+            date?: string | null;
+            /**
+             * Format: int64
+             * @description First millisecond of that day, week, month or hour.
+             */
+            date_from_ms?: number | null;
+            /**
+             * Format: int64
+             * @description One past its last millisecond.
+             */
+            date_to_ms?: number | null;
+            /** @description The project. */
+            app?: string | null;
+            /** @description Who ran the agent. */
+            user?: string | null;
+            /** @description The model. */
+            model?: string | null;
+            /** @description The subagent's type; `main` for the main agent. */
+            agent?: string | null;
+            /** @description The session. */
+            session_id?: string | null;
+            /** @description The label's value. */
+            label?: string | null;
+            /** @description How sure, where that is a key: `exact`, `repaired`, `lower_bound`, `estimated` or `unpriced`. */
+            sureness?: string | null;
+        };
+        /** @description One step of a history of cost. */
+        CostStepJson: {
+            /**
+             * Format: int64
+             * @description Start of the step.
+             */
+            t_ms: number;
+            /**
+             * Format: int64
+             * @description API requests.
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description All their tokens.
+             */
+            tokens: number;
+            /**
+             * Format: double
+             * @description US dollars; null where there were requests and not one has a price.
+             */
+            cost_usd?: number | null;
+        };
+        /** @description A sum of API requests. */
+        CostTotalsJson: {
+            /** Format: int64 */
+            input_tokens: number;
+            /** Format: int64 */
+            output_tokens: number;
+            /** Format: int64 */
+            cache_read_tokens: number;
+            /** Format: int64 */
+            cache_write_5m_tokens: number;
+            /** Format: int64 */
+            cache_write_1h_tokens: number;
+            /**
+             * Format: int64
+             * @description All of them.
+             */
+            total_tokens: number;
+            /**
+             * Format: int64
+             * @description Run by the vendor.
+             */
+            web_searches: number;
+            /**
+             * Format: int64
+             * @description API requests; what is only derived from the client's total is none.
+             */
+            requests: number;
+            /**
+             * Format: double
+             * @description US dollars of those that have a price; null where there were requests and not one has.
+             */
+            cost_usd?: number | null;
+            /** @description How many requests are how sure. */
+            confidence: components["schemas"]["ConfidenceCountsJson"];
+            /** @description How many US dollars are how sure. */
+            cost_by_confidence: components["schemas"]["ConfidenceCostsJson"];
+            /**
+             * Format: int64
+             * @description Earliest request.
+             */
+            first_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Latest request.
+             */
+            last_ms?: number | null;
+        };
+        /** @description Sums of the ledger. */
+        CostsJson: {
+            /** @description `USD`. */
+            currency: string;
+            /** @description The zone whose days, weeks, months and hours are meant. */
+            timezone: string;
+            /**
+             * Format: int64
+             * @description First millisecond that was asked for; null for the beginning.
+             */
+            from_ms?: number | null;
+            /**
+             * Format: int64
+             * @description One past the last millisecond; null for the end.
+             */
+            to_ms?: number | null;
+            /** @description The sums: oldest first, and inside one span of time the dearest first. */
+            rows: components["schemas"]["CostRowJson"][];
+            /** @description Whether rows were left out: there are more than 10,000. The totals hold them. */
+            cut: boolean;
+            /** @description The sum of all rows. */
+            totals: components["schemas"]["CostTotalsJson"];
+            /** @description Models in it without a price, most tokens first: what they cost is in no figure. */
+            unpriced: components["schemas"]["UnpricedModelJson"][];
         };
         /** @description A failure. */
         ErrorJson: {
@@ -798,6 +1183,14 @@ export interface components {
              */
             redactions: number;
         };
+        /** @description What OTLP/HTTP answers in JSON. */
+        ExportAnswer: {
+            /**
+             * @description Only where records were rejected: how many, as `rejectedLogRecords`, `rejectedDataPoints` or `rejectedSpans`, and
+             *     `errorMessage`.
+             */
+            partialSuccess?: Record<string, never> | null;
+        };
         /** @description One value and its count. */
         FacetJson: {
             /** @description The value. */
@@ -807,6 +1200,49 @@ export interface components {
              * @description Events with it.
              */
             count: number;
+        };
+        /** @description A request, or an attempt at one, that failed. */
+        FailureJson: {
+            /**
+             * Format: int64
+             * @description When.
+             */
+            ts_ms: number;
+            /** @description The subagent; null for the main agent. */
+            agent_id?: string | null;
+            /** @description The model, where it is told. */
+            model?: string | null;
+            /**
+             * Format: int32
+             * @description HTTP status, where there was one.
+             */
+            status_code?: number | null;
+            /** @description The message. */
+            message: string;
+            /**
+             * Format: int32
+             * @description Which attempt this was, from 1.
+             */
+            attempt?: number | null;
+            /**
+             * Format: int32
+             * @description How many the client makes at most, or has made.
+             */
+            attempts_max?: number | null;
+            /**
+             * Format: int64
+             * @description How long the client then waits.
+             */
+            retry_in_ms?: number | null;
+            /** @description Whether the client gave up after it. */
+            exhausted: boolean;
+            /** @description Who told: `transcript`, `otlp`, `span` or `progress`. */
+            source: string;
+        };
+        /** @description A file that could not be read, or not wholly. */
+        FileError: {
+            path: string;
+            error: string;
         };
         /** @description One file operation. */
         FileOperationJson: {
@@ -876,10 +1312,11 @@ export interface components {
          *
          *     `initial` (an array, oldest first) and `event` carry the old contract's event; with `?format=native` an
          *     [`EventJson`] without its payload. `analytics` is a [`SummaryJson`] of the last minute every 5 s, `dropped` the
-         *     number of frames a slow reader was spared.
+         *     number of frames a slow reader was spared. `cost`, with `?format=native` only, is a [`CostFrameJson`]: what the ledger
+         *     took in, at most 5 times a second.
          */
         FrameJson: {
-            /** @description `initial`, `event`, `analytics` or `dropped`. */
+            /** @description `initial`, `event`, `analytics`, `cost` or `dropped`. */
             type: string;
             /** @description By `type`. */
             data: Record<string, never>;
@@ -947,6 +1384,145 @@ export interface components {
         HookAnswer: {
             hookSpecificOutput?: components["schemas"]["PreToolUseAnswer"] | null;
         };
+        /** @description One line of an import's answer: how far it is, or at its end what it did. */
+        ImportLine: {
+            /** @description How far it is. */
+            progress: components["schemas"]["Progress"];
+        } | {
+            /** @description The last line of an import that went to its end. */
+            totals: components["schemas"]["Totals"];
+        } | {
+            /** @description The last line of one that did not: what is stored stays stored. */
+            error: string;
+        };
+        /** @description What is to be imported. */
+        ImportRequest: {
+            /**
+             * @description Files and folders, absolute; none: the client's own folders.
+             * @default []
+             */
+            paths: string[];
+            /**
+             * @description The client's own folders as the caller knows them, absolute; none: as the server does.
+             * @default []
+             */
+            roots: string[];
+            /**
+             * @description The project of everything in them; none: what each session's directory says.
+             * @default null
+             */
+            app: string | null;
+            /**
+             * @description Read and count only.
+             * @default false
+             */
+            dry_run: boolean;
+            /**
+             * @description Archive every one of the files at once.
+             * @default false
+             */
+            archive: boolean;
+        };
+        /** @description A session's ledger. */
+        LedgerJson: {
+            /** @description The session. */
+            session_id: string;
+            /** @description Its API requests, oldest first; a row without sources is what only the client's own total tells of. */
+            items: components["schemas"]["LedgerRowJson"][];
+            /** @description The sum of all of them. */
+            totals: components["schemas"]["CostTotalsJson"];
+            reconciliation?: components["schemas"]["ReconciliationJson"] | null;
+            /** @description Attempts that failed, oldest first. */
+            failures: components["schemas"]["FailureJson"][];
+            /** @description Prompts, compactions and starts of subagents by the transcript, oldest first. */
+            marks: components["schemas"]["MarkJson"][];
+            /** @description Whether older requests, failures or marks were left out; the totals hold them. */
+            cut: boolean;
+        };
+        /** @description One API request, as all sources together tell it. */
+        LedgerRowJson: {
+            /**
+             * Format: int64
+             * @description When the response came.
+             */
+            ts_ms: number;
+            /** @description `message.id` of the vendor's answer. */
+            message_id?: string | null;
+            /** @description The vendor's request id. */
+            request_id?: string | null;
+            /** @description The session that asked. */
+            session_id: string;
+            /** @description The subagent; null for the main agent. */
+            agent_id?: string | null;
+            /** @description The subagent's type. */
+            agent_type?: string | null;
+            /** @description The prompt it belongs to. */
+            prompt_id?: string | null;
+            /** @description The project. */
+            app: string;
+            /** @description Who ran the agent. */
+            user?: string | null;
+            /** @description The model as its source names it. */
+            model: string;
+            /** @description Its tokens. */
+            tokens: components["schemas"]["TokensJson"];
+            /**
+             * Format: int64
+             * @description Tokens in the context at this request.
+             */
+            context_size: number;
+            /**
+             * Format: int64
+             * @description Run by the vendor.
+             */
+            web_searches: number;
+            /** @description `standard` or `fast`. */
+            speed: string;
+            /** @description `standard`, `priority`, `batch`, ... */
+            service_tier?: string | null;
+            /** @description Where inference was bound to run. */
+            inference_geo?: string | null;
+            /**
+             * Format: double
+             * @description US dollars; null where the model has no known price.
+             */
+            cost_usd?: number | null;
+            /**
+             * Format: double
+             * @description What the client says it cost.
+             */
+            told_cost_usd?: number | null;
+            /** @description `exact`, `repaired`, `lower_bound`, `estimated` or `unpriced`. */
+            confidence?: string | null;
+            /** @description Who told of it: `transcript`, `otlp`, `span`, `progress`; empty for what is only derived. */
+            sources: string[];
+            /**
+             * Format: int64
+             * @description The output tokens that the transcript gave, where another source gave the final ones.
+             */
+            provisional_output_tokens?: number | null;
+            /** @description Why the client asked: `sdk`, `repl_main_thread`, `compact`, ... */
+            query_source?: string | null;
+            /** @description Reasoning effort. */
+            effort?: string | null;
+            /** @description Why the answer ended. */
+            stop_reason?: string | null;
+            /**
+             * Format: int64
+             * @description Wall time.
+             */
+            duration_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Time to the first token.
+             */
+            ttft_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Attempts it took.
+             */
+            attempts?: number | null;
+        };
         /** @description A link that opens one browser session. */
         LinkJson: {
             /** @description Open it in a browser, once. */
@@ -961,6 +1537,38 @@ export interface components {
         LoginJson: {
             /** @description What stands in the data directory's `token`. */
             token: string;
+        };
+        /** @description Something with a moment in a session, as its transcript tells it. */
+        MarkJson: {
+            /**
+             * Format: int64
+             * @description When.
+             */
+            ts_ms: number;
+            /** @description `prompt` (by a person), `compaction` or `spawn` (of a subagent). */
+            kind: string;
+            /** @description The agent; null for the main agent. */
+            agent_id?: string | null;
+            /** @description One line for a person. */
+            summary: string;
+            /** @description Of a prompt: the client's id of it. */
+            prompt_id?: string | null;
+            /** @description Of a compaction: `auto` or `manual`. */
+            trigger?: string | null;
+            /**
+             * Format: int64
+             * @description Of a compaction: tokens before.
+             */
+            pre_tokens?: number | null;
+            /**
+             * Format: int64
+             * @description Of a compaction: tokens after.
+             */
+            post_tokens?: number | null;
+            /** @description Of a spawn: the call that started the subagent. */
+            tool_use_id?: string | null;
+            /** @description Of a spawn: its type as asked for. */
+            agent_type?: string | null;
         };
         /** @description Context and memory in the window. */
         MemoryJson: {
@@ -1061,6 +1669,23 @@ export interface components {
                  * @description Of them, failed.
                  */
                 failed_calls: number;
+                /** @description What it was asked, in a few words. */
+                description?: string | null;
+                /** @description The call that started it. */
+                tool_use_id?: string | null;
+                /** @description The subagent that started it; null where the main agent did, or nobody knows. */
+                parent_agent_id?: string | null;
+                /**
+                 * Format: int64
+                 * @description API requests in the ledger.
+                 */
+                requests: number;
+                tokens?: components["schemas"]["TokensJson"] | null;
+                /**
+                 * Format: double
+                 * @description US dollars; null where nothing is priced.
+                 */
+                cost_usd?: number | null;
             }[];
             /** @description Opaque; null where nothing follows. */
             next_cursor: string | null;
@@ -1272,6 +1897,88 @@ export interface components {
                 compactions: number;
                 /** @description The newest prompt, shortened. */
                 last_prompt?: string | null;
+                /** @description The client's own title. */
+                title?: string | null;
+                /** @description The newest branch. */
+                git_branch?: string | null;
+                /**
+                 * Format: int64
+                 * @description API requests in the ledger.
+                 */
+                requests: number;
+                /**
+                 * Format: int64
+                 * @description Of them, those whose model has no known price: `cost_usd` does not hold them.
+                 */
+                unpriced_requests: number;
+                tokens?: components["schemas"]["TokensJson"] | null;
+                /**
+                 * Format: double
+                 * @description US dollars of all agents; null where nothing is priced.
+                 */
+                cost_usd?: number | null;
+                /**
+                 * @description The least sure part of the cost: `exact`, `repaired`, `lower_bound`, `estimated` or `unpriced`; null without a
+                 *     request.
+                 */
+                confidence?: string | null;
+                /**
+                 * Format: int64
+                 * @description Tokens in the main agent's context at its newest request.
+                 */
+                context_size?: number | null;
+                /**
+                 * Format: double
+                 * @description Their share of the model's context window, 0 to 1.
+                 */
+                context_utilization?: number | null;
+            }[];
+            /** @description Opaque; null where nothing follows. */
+            next_cursor: string | null;
+        };
+        /** @description A page of a list. `next_cursor` is null on the last page; else it is the `cursor` of the next request. */
+        Page_TelemetryJson: {
+            /** @description The rows, newest first unless the route says otherwise. */
+            items: {
+                /**
+                 * Format: int64
+                 * @description Time-ordered row id, exact in JavaScript.
+                 */
+                id: number;
+                /**
+                 * Format: int64
+                 * @description When; of a span its begin.
+                 */
+                ts_ms: number;
+                /**
+                 * Format: int64
+                 * @description When it was received.
+                 */
+                received_ms: number;
+                /** @description `log`, `metric` or `span`. */
+                signal: string;
+                /** @description The event's, metric's or span's name. */
+                name: string;
+                /** @description The session, where it is told. */
+                session_id?: string | null;
+                /**
+                 * Format: double
+                 * @description A metric's value.
+                 */
+                value?: number | null;
+                /** @description `delta` or `cumulative`. */
+                temporality?: string | null;
+                /**
+                 * Format: int64
+                 * @description A span's duration.
+                 */
+                duration_us?: number | null;
+                /** @description The attributes, flat. */
+                attributes: Record<string, never>;
+                /** @description What else the record has: unit, ids, events, distribution. */
+                detail?: Record<string, never> | null;
+                /** @description The sender's resource and scope. */
+                resource: Record<string, never>;
             }[];
             /** @description Opaque; null where nothing follows. */
             next_cursor: string | null;
@@ -1321,6 +2028,81 @@ export interface components {
             /** @description One sentence. */
             permissionDecisionReason: string;
         };
+        /** @description One row of the price table, in the terms of `prices.toml`: dollars per million tokens. */
+        PriceRowJson: components["schemas"]["RatesJson"] & {
+            /** @description Exact name, without date. */
+            model: string;
+            /** @description Further exact names. */
+            aliases: string[];
+            /** @description First day, UTC. */
+            effective_from: string;
+            /** @description First day on which it no longer holds; null: until the model's next row. */
+            effective_until: string | null;
+            /** @description When the vendor stopped serving the model. */
+            retired: string | null;
+            /** @description Other rates for long prompts, lowest threshold first. */
+            long_context: components["schemas"]["TierJson"][];
+            /**
+             * Format: double
+             * @description Dollars per 1,000 web searches; null where they are not sold or not known.
+             */
+            web_search: number | null;
+            /**
+             * Format: double
+             * @description Multiplier of fast mode; null where it is not sold or not known.
+             */
+            fast: number | null;
+            /**
+             * Format: double
+             * @description Multiplier of the batch API; null where it is not sold or not known.
+             */
+            batch: number | null;
+            /** @description Multipliers by `inference_geo`. */
+            geo: {
+                [key: string]: number;
+            };
+            /**
+             * Format: double
+             * @description Multiplier of Bedrock's regional ids.
+             */
+            bedrock_regional: number | null;
+            /**
+             * Format: double
+             * @description Multiplier of Bedrock's ids for government regions.
+             */
+            bedrock_gov: number | null;
+            /**
+             * Format: int64
+             * @description Tokens that the client lets into the context.
+             */
+            context_window: number | null;
+            /**
+             * Format: int64
+             * @description The same where the model's name ends with `[1m]`.
+             */
+            context_window_1m: number | null;
+            /** @description Where the figures were read. */
+            source: string | null;
+            /** @description When they were read. */
+            checked: string | null;
+            /** @description What else there is to say. */
+            note: string | null;
+            /** @description `builtin` or `user`. */
+            origin: string;
+        };
+        /** @description The price table in use, and how history stands to it. */
+        PricesJson: {
+            /** @description Of the table by which requests are priced now. */
+            fingerprint: string;
+            /** @description Of the table by which history is priced; null before the first request. */
+            history_fingerprint: string | null;
+            /** @description The user's file. */
+            user_file: components["schemas"]["UserFileJson"];
+            /** @description Every row, by model and day. */
+            rows: components["schemas"]["PriceRowJson"][];
+            /** @description Models of which requests were seen that have no price, most tokens first. */
+            unpriced: components["schemas"]["UnpricedJson"][];
+        };
         /** @description The body of a problem answer. */
         ProblemJson: {
             /** @description Always `about:blank`; `code` tells kinds apart. */
@@ -1338,6 +2120,17 @@ export interface components {
             detail: string;
             /** @description What to do, where one can do something. */
             hint?: string | null;
+        };
+        /** @description How far an import is. */
+        Progress: {
+            /** Format: int64 */
+            files_done: number;
+            /** Format: int64 */
+            files: number;
+            /** Format: int64 */
+            bytes_done: number;
+            /** Format: int64 */
+            bytes: number;
         };
         /** @description Quality in the window. */
         QualityJson: {
@@ -1372,6 +2165,174 @@ export interface components {
             p95?: number | null;
             /** Format: double */
             p99?: number | null;
+        };
+        /** @description Dollars per million tokens; null where a kind is not sold or its rate is not known. */
+        RatesJson: {
+            /** Format: double */
+            input: number;
+            /** Format: double */
+            output: number;
+            /** Format: double */
+            cache_read: number | null;
+            /** Format: double */
+            cache_write_5m: number | null;
+            /** Format: double */
+            cache_write_1h: number | null;
+        };
+        /** @description One session's totals by who tells them. */
+        ReconciliationJson: {
+            /**
+             * Format: double
+             * @description US dollars as the ledger has them; null where nothing is priced.
+             */
+            ledger_usd?: number | null;
+            /**
+             * Format: double
+             * @description What the transcript alone gives.
+             */
+            transcript_usd?: number | null;
+            /**
+             * Format: int64
+             * @description Requests in it.
+             */
+            transcript_requests: number;
+            /**
+             * Format: double
+             * @description What OTLP alone gives: the client's own figures.
+             */
+            otlp_usd?: number | null;
+            /**
+             * Format: int64
+             * @description Requests in it.
+             */
+            otlp_requests: number;
+            /**
+             * Format: double
+             * @description The client's own running total.
+             */
+            client_usd?: number | null;
+            /**
+             * Format: double
+             * @description What of it a fork had inherited.
+             */
+            inherited_usd: number;
+            /**
+             * Format: double
+             * @description client - inherited - ledger; null without a client's total, or where a request is unpriced.
+             */
+            drift_usd?: number | null;
+            /**
+             * Format: double
+             * @description The drift by the client's own part of the total, in percent; null where that is 0.
+             */
+            drift_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Attempts that failed.
+             */
+            failed_attempts: number;
+        };
+        /** @description One model's month. */
+        RepriceEffectJson: components["schemas"]["RepriceTotalsJson"] & {
+            /** @description The model, as its sources name it. */
+            model: string;
+            /** @description UTC, such as `2026-11`. */
+            month: string;
+        };
+        /** @description What the present prices change in history. */
+        RepriceJson: {
+            /** @description Whether nothing was changed. */
+            dry_run: boolean;
+            /** @description Of the table by which history was priced before; null before the first request. */
+            history_fingerprint: string | null;
+            /** @description Of the table that the effects are computed with: `prices.toml` as it is now. */
+            fingerprint: string;
+            /** @description By model and month, in this order. */
+            effects: components["schemas"]["RepriceEffectJson"][];
+            /** @description Their sums. */
+            totals: components["schemas"]["RepriceTotalsJson"];
+        };
+        /** @description Whether history is to be changed, or only what would change is to be said. */
+        RepriceRequest: {
+            /** @description True unless told: nothing is changed. */
+            dry_run?: boolean;
+        };
+        /** @description What changes. */
+        RepriceTotalsJson: {
+            /**
+             * Format: int64
+             * @description All requests.
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description Requests whose cost differs.
+             */
+            changed: number;
+            /**
+             * Format: double
+             * @description What the priced ones cost before, in dollars.
+             */
+            before_usd: number;
+            /**
+             * Format: double
+             * @description What they cost then.
+             */
+            after_usd: number;
+            /**
+             * Format: double
+             * @description `after_usd - before_usd`.
+             */
+            difference_usd: number;
+            /**
+             * Format: int64
+             * @description Requests without a price before.
+             */
+            unpriced_before: number;
+            /**
+             * Format: int64
+             * @description Requests without a price then.
+             */
+            unpriced_after: number;
+        };
+        /** @description What OTLP/HTTP answers in JSON when nothing was taken. */
+        RpcStatusJson: {
+            /**
+             * Format: int32
+             * @description A gRPC status code.
+             */
+            code: number;
+            /** @description What happened, and what to do. */
+            message: string;
+        };
+        /** @description What a session has cost, and what that was a moment ago. */
+        SessionCostJson: {
+            /** @description The session. */
+            session_id: string;
+            /** @description Its project. */
+            app: string;
+            /**
+             * Format: double
+             * @description US dollars of the whole session; null where there were requests and not one has a price.
+             */
+            cost_usd?: number | null;
+            /**
+             * Format: double
+             * @description By how much that changed since the last frame that named the session.
+             */
+            delta_usd: number;
+            /**
+             * Format: int64
+             * @description API requests of the whole session.
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description Of them, new since then.
+             */
+            new_requests: number;
+            /** @description The least sure part of the cost: `exact`, `repaired`, `lower_bound`, `estimated` or `unpriced`. */
+            confidence: string;
         };
         /** @description One session to choose from. */
         SessionFacetJson: {
@@ -1452,6 +2413,41 @@ export interface components {
             compactions: number;
             /** @description The newest prompt, shortened. */
             last_prompt?: string | null;
+            /** @description The client's own title. */
+            title?: string | null;
+            /** @description The newest branch. */
+            git_branch?: string | null;
+            /**
+             * Format: int64
+             * @description API requests in the ledger.
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description Of them, those whose model has no known price: `cost_usd` does not hold them.
+             */
+            unpriced_requests: number;
+            tokens?: components["schemas"]["TokensJson"] | null;
+            /**
+             * Format: double
+             * @description US dollars of all agents; null where nothing is priced.
+             */
+            cost_usd?: number | null;
+            /**
+             * @description The least sure part of the cost: `exact`, `repaired`, `lower_bound`, `estimated` or `unpriced`; null without a
+             *     request.
+             */
+            confidence?: string | null;
+            /**
+             * Format: int64
+             * @description Tokens in the main agent's context at its newest request.
+             */
+            context_size?: number | null;
+            /**
+             * Format: double
+             * @description Their share of the model's context window, 0 to 1.
+             */
+            context_utilization?: number | null;
         };
         /** @description Sessions in the window. */
         SessionsJson: {
@@ -1525,7 +2521,7 @@ export interface components {
             window: components["schemas"]["WindowJson"];
             /** @description Tool calls and their times. */
             performance: components["schemas"]["PerformanceJson"];
-            tokens?: components["schemas"]["TokenUsageJson"] | null;
+            tokens?: components["schemas"]["TokensJson"] | null;
             cost?: components["schemas"]["CostJson"] | null;
             /** @description Failures. */
             errors: components["schemas"]["ErrorsJson"];
@@ -1539,6 +2535,70 @@ export interface components {
             quality: components["schemas"]["QualityJson"];
             /** @description Sessions and agents. */
             sessions: components["schemas"]["SessionsJson"];
+        };
+        /** @description One row. */
+        TelemetryJson: {
+            /**
+             * Format: int64
+             * @description Time-ordered row id, exact in JavaScript.
+             */
+            id: number;
+            /**
+             * Format: int64
+             * @description When; of a span its begin.
+             */
+            ts_ms: number;
+            /**
+             * Format: int64
+             * @description When it was received.
+             */
+            received_ms: number;
+            /** @description `log`, `metric` or `span`. */
+            signal: string;
+            /** @description The event's, metric's or span's name. */
+            name: string;
+            /** @description The session, where it is told. */
+            session_id?: string | null;
+            /**
+             * Format: double
+             * @description A metric's value.
+             */
+            value?: number | null;
+            /** @description `delta` or `cumulative`. */
+            temporality?: string | null;
+            /**
+             * Format: int64
+             * @description A span's duration.
+             */
+            duration_us?: number | null;
+            /** @description The attributes, flat. */
+            attributes: Record<string, never>;
+            /** @description What else the record has: unit, ids, events, distribution. */
+            detail?: Record<string, never> | null;
+            /** @description The sender's resource and scope. */
+            resource: Record<string, never>;
+        };
+        /** @description One name and how many rows it has. */
+        TelemetryNameJson: {
+            /** @description `log`, `metric` or `span`. */
+            signal: string;
+            /** @description The name. */
+            name: string;
+            /**
+             * Format: int64
+             * @description How many rows.
+             */
+            records: number;
+            /**
+             * Format: int64
+             * @description The newest row's time.
+             */
+            newest_ms: number;
+        };
+        /** @description Every name. */
+        TelemetryNamesJson: {
+            /** @description Most records first. */
+            items: components["schemas"]["TelemetryNameJson"][];
         };
         /** @description Every answer of these routes but an export. */
         ThemeAnswer: {
@@ -1555,6 +2615,16 @@ export interface components {
             /** @description `REQUIRED`, `INVALID_FORMAT`, `INVALID_COLOR` or `DUPLICATE`. */
             code: string;
         };
+        /** @description Other rates for long prompts. */
+        TierJson: components["schemas"]["RatesJson"] & {
+            /**
+             * Format: int64
+             * @description The tier holds for more tokens than this.
+             */
+            above: number;
+            /** @description `whole_request`: for every token of a request whose prompt is longer. `marginal`: for the tokens beyond, by kind. */
+            kind: string;
+        };
         /** @description One session as it went. */
         TimelineJson: {
             /** @description The session. */
@@ -1565,10 +2635,18 @@ export interface components {
             calls: components["schemas"]["CallJson"][];
             /** @description What is no call: prompts, stops, compactions, notifications; without payload, oldest first. */
             marks: components["schemas"]["EventJson"][];
+            /**
+             * @description What only its transcript tells: prompts, compactions and starts of subagents that no hook and no call shows, oldest
+             *     first.
+             */
+            transcript_marks: components["schemas"]["MarkJson"][];
             /** @description Whether older calls or marks were left out. */
             cut: boolean;
         };
-        /** @description Tokens of one request or scope. */
+        /**
+         * @description Tokens and cost of one request, as the event tells them. The request's row in the session's ledger has what all sources
+         *     together tell.
+         */
         TokenUsageJson: {
             /**
              * Format: int64
@@ -1582,7 +2660,22 @@ export interface components {
             output: number;
             /**
              * Format: int64
-             * @description Input tokens and output tokens together with the cache's.
+             * @description Read from the cache.
+             */
+            cache_read: number;
+            /**
+             * Format: int64
+             * @description Written to the five-minute cache.
+             */
+            cache_write_5m: number;
+            /**
+             * Format: int64
+             * @description Written to the one-hour cache.
+             */
+            cache_write_1h: number;
+            /**
+             * Format: int64
+             * @description All of them.
              */
             total: number;
             /**
@@ -1590,6 +2683,46 @@ export interface components {
              * @description US dollars; null where the price is unknown.
              */
             cost_usd?: number | null;
+            /** @description How sure the cost is: `exact`, `repaired`, `lower_bound`, `estimated` or `unpriced`; null where it is not told. */
+            confidence?: string | null;
+        };
+        /** @description Tokens of a window, session or agent. */
+        TokensJson: {
+            /**
+             * Format: int64
+             * @description Fresh input tokens: neither read from the cache nor written to it.
+             */
+            input: number;
+            /**
+             * Format: int64
+             * @description Output tokens.
+             */
+            output: number;
+            /**
+             * Format: int64
+             * @description Read from the cache.
+             */
+            cache_read: number;
+            /**
+             * Format: int64
+             * @description Written to the five-minute cache.
+             */
+            cache_write_5m: number;
+            /**
+             * Format: int64
+             * @description Written to the one-hour cache.
+             */
+            cache_write_1h: number;
+            /**
+             * Format: int64
+             * @description All of them.
+             */
+            total: number;
+            /**
+             * Format: double
+             * @description read / (read + write + input) * 100; null where nothing was read or written.
+             */
+            cache_hit_percent?: number | null;
         };
         /** @description A call's neighbours among its agent's calls. */
         ToolChainJson: {
@@ -1616,6 +2749,145 @@ export interface components {
             failed: number;
             /** @description Wall time. */
             execution_ms: components["schemas"]["QuantilesJson"];
+        };
+        /** @description What an import did. */
+        Totals: {
+            /**
+             * Format: int64
+             * @description Files found.
+             * @default 0
+             */
+            files: number;
+            /**
+             * Format: int64
+             * @description Of them, as they were the last time: not opened.
+             * @default 0
+             */
+            unchanged: number;
+            /**
+             * Format: int64
+             * @description Bytes read.
+             * @default 0
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Records taken in.
+             * @default 0
+             */
+            records: number;
+            /**
+             * Format: int64
+             * @description Text that was no JSON object.
+             * @default 0
+             */
+            bad: number;
+            /**
+             * Format: int64
+             * @description Records of an unknown type.
+             * @default 0
+             */
+            unknown: number;
+            /**
+             * Format: int64
+             * @description API requests told of, those of one file counted once.
+             * @default 0
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description Of them, new in the ledger.
+             * @default 0
+             */
+            requests_new: number;
+            /**
+             * Format: int64
+             * @description Of them, known before and changed.
+             * @default 0
+             */
+            requests_changed: number;
+            /**
+             * Format: int64
+             * @description Sessions told of.
+             * @default 0
+             */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description Files archived.
+             * @default 0
+             */
+            archived: number;
+            /**
+             * @description Files that failed; the rest was imported. At most 100 are named.
+             * @default []
+             */
+            errors: components["schemas"]["FileError"][];
+            /**
+             * Format: int64
+             * @description How many failed.
+             * @default 0
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description How long it took.
+             * @default 0
+             */
+            duration_ms: number;
+            /**
+             * @description Whether nothing was stored because nothing should be.
+             * @default false
+             */
+            dry_run: boolean;
+        };
+        /** @description A model without a price. */
+        UnpricedJson: {
+            model: string;
+            /** Format: int64 */
+            requests: number;
+            /** Format: int64 */
+            tokens: number;
+            /** Format: int64 */
+            input_tokens: number;
+            /** Format: int64 */
+            output_tokens: number;
+            /** Format: int64 */
+            cache_read_tokens: number;
+            /** Format: int64 */
+            cache_write_5m_tokens: number;
+            /** Format: int64 */
+            cache_write_1h_tokens: number;
+            /** Format: int64 */
+            first_ms: number;
+            /** Format: int64 */
+            last_ms: number;
+        };
+        /** @description A model of which requests were seen and no price is known. */
+        UnpricedModelJson: {
+            /** @description The model as its source names it. */
+            model: string;
+            /**
+             * Format: int64
+             * @description Its requests without a price.
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description All their tokens.
+             */
+            total_tokens: number;
+        };
+        /** @description The user's `prices.toml`. */
+        UserFileJson: {
+            /** @description Where it is, or would be. */
+            path: string;
+            /** @description Whether it is there. */
+            exists: boolean;
+            /** @description Of the table with the file as it is now; differs from the one in use when the file was changed since. */
+            fingerprint: string | null;
+            /** @description Why it cannot be used. */
+            error: string | null;
         };
         /** @description A warning. */
         WarningJson: {
@@ -2102,6 +3374,65 @@ export interface operations {
             };
         };
     };
+    costs: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`: that long, up to now. Not together with `from` and `to`; all of history without any. */
+                window?: string;
+                /** @description First millisecond. */
+                from?: number;
+                /** @description One past the last millisecond. */
+                to?: number;
+                /**
+                 * @description Keys, separated by commas: one of `hour day week month`, and any of `app model agent user session confidence
+                 *     label:KEY`. One sum of all without it.
+                 */
+                group_by?: string;
+                /** @description IANA name of the zone whose days, weeks, months and hours are meant; the server's own unless told. */
+                timezone?: string;
+                /** @description `monday` (unless told) or `sunday`: the day weeks begin on. */
+                week_start?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+                /** @description The model. */
+                model?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CostsJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
     list: {
         parameters: {
             query?: {
@@ -2251,6 +3582,112 @@ export interface operations {
             };
         };
     };
+    transcripts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportRequest"];
+            };
+        };
+        responses: {
+            /** @description JSON lines: `progress` now and then, `totals` or `error` last */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": components["schemas"]["ImportLine"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PricesJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    reprice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RepriceRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RepriceJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
     list: {
         parameters: {
             query?: {
@@ -2373,6 +3810,43 @@ export interface operations {
             };
         };
     };
+    ledger: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
     timeline: {
         parameters: {
             query?: never;
@@ -2442,6 +3916,83 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: {
+                /** @description Rows of the page: 100 unless told, at most 1,000. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description `log`, `metric` or `span`. */
+                signal?: string;
+                /** @description The event's, metric's or span's name. */
+                name?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description First millisecond. */
+                from?: number;
+                /** @description One past the last millisecond. */
+                to?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_TelemetryJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    names: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TelemetryNamesJson"];
                 };
             };
             401: {
@@ -2811,6 +4362,180 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    logs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description ExportLogsServiceRequest as JSON or protobuf; gzip is taken */
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            /** @description committed and synced */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportAnswer"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+            /** @description try again after Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description ExportMetricsServiceRequest as JSON or protobuf; gzip is taken */
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            /** @description committed and synced */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportAnswer"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+            /** @description try again after Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+        };
+    };
+    traces: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description ExportTraceServiceRequest as JSON or protobuf; gzip is taken */
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            /** @description committed and synced */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportAnswer"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
+                };
+            };
+            /** @description try again after Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RpcStatusJson"];
                 };
             };
         };

@@ -50,8 +50,22 @@ export interface MetricsJson {
 export interface TokenUsageJson {
   input: number
   output: number
+  cache_read: number
+  cache_write_5m: number
+  cache_write_1h: number
   total: number
   cost_usd: number | null
+  confidence: string | null
+}
+
+export interface TokensJson {
+  input: number
+  output: number
+  cache_read: number
+  cache_write_5m: number
+  cache_write_1h: number
+  total: number
+  cache_hit_percent: number | null
 }
 
 export interface MemoryUsageJson {
@@ -147,12 +161,18 @@ export interface AgentJson {
   events: number
   calls: number
   failed_calls: number
+  description: string | null
+  tool_use_id: string | null
+  parent_agent_id: string | null
+  requests: number
+  tokens: TokensJson | null
+  cost_usd: number | null
 }
 
 export interface SummaryJson {
   window: WindowJson
   performance: PerformanceJson
-  tokens: TokenUsageJson | null
+  tokens: TokensJson | null
   cost: CostJson | null
   errors: ErrorsJson
   file_operations: FileOperationsJson
@@ -207,8 +227,99 @@ export interface ToolJson {
 }
 
 export interface CostJson {
-  total_usd: number
-  cost_hourly_usd: number
+  total_cost_usd: number | null
+  cost_hourly_usd: number | null
+  trend_percent: number | null
+  requests: number
+  unpriced_requests: number
+  confidence: ConfidenceCountsJson
+  cost_by_confidence: ConfidenceCostsJson
+  history: CostStepJson[]
+}
+
+export interface CostStepJson {
+  t_ms: number
+  requests: number
+  tokens: number
+  cost_usd: number | null
+}
+
+export interface ConfidenceCountsJson {
+  exact: number
+  repaired: number
+  lower_bound: number
+  estimated: number
+  unpriced: number
+}
+
+export interface ConfidenceCostsJson {
+  exact: number
+  repaired: number
+  lower_bound: number
+  estimated: number
+}
+
+export interface CostTotalsJson {
+  input_tokens: number
+  output_tokens: number
+  cache_read_tokens: number
+  cache_write_5m_tokens: number
+  cache_write_1h_tokens: number
+  total_tokens: number
+  web_searches: number
+  requests: number
+  cost_usd: number | null
+  confidence: ConfidenceCountsJson
+  cost_by_confidence: ConfidenceCostsJson
+  first_ms: number | null
+  last_ms: number | null
+}
+
+/** A key that was not asked for is absent, one that no source told is null. */
+export interface CostRowJson extends CostTotalsJson {
+  date?: string
+  date_from_ms?: number
+  date_to_ms?: number
+  app?: string | null
+  user?: string | null
+  model?: string | null
+  agent?: string | null
+  session_id?: string | null
+  label?: string | null
+  sureness?: string
+}
+
+export interface CostsJson {
+  currency: string
+  timezone: string
+  from_ms: number | null
+  to_ms: number | null
+  rows: CostRowJson[]
+  cut: boolean
+  totals: CostTotalsJson
+  unpriced: UnpricedModelJson[]
+}
+
+export interface UnpricedModelJson {
+  model: string
+  requests: number
+  total_tokens: number
+}
+
+export interface CostFrameJson {
+  sessions: SessionCostJson[]
+  unpriced_models: string[]
+  more_sessions: number
+}
+
+export interface SessionCostJson {
+  session_id: string
+  app: string
+  cost_usd: number | null
+  delta_usd: number
+  requests: number
+  new_requests: number
+  confidence: string
 }
 
 export interface ErrorsJson {
@@ -262,6 +373,7 @@ export type Frame =
   | { type: 'initial'; data: EventJson[] }
   | { type: 'event'; data: EventJson }
   | { type: 'analytics'; data: SummaryJson }
+  | { type: 'cost'; data: CostFrameJson }
   | { type: 'dropped'; data: Json }
 
 /** The body of an error, application/problem+json. */

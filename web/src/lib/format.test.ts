@@ -21,7 +21,7 @@ describe('numbers', () => {
   it('tells nothing apart from zero', () => expect([integer(null), integer(0), percent(null), percent(0), usd(null), usd(0)]).toEqual([NOTHING, '0', NOTHING, '0 %', NOTHING, '$0.00']))
   it('writes shares', () => expect([percent(0.423), percent(12.34), percent(100), percent(99.96)]).toEqual(['0.42 %', '12.3 %', '100 %', '100.0 %']))
   it('writes changes with a sign', () => expect([signed(4.23), signed(-4.23), signed(0.001)]).toEqual(['+4.2', '−4.2', '±0.0']))
-  it('writes money', () => expect([usd(0.0123), usd(12.5)]).toEqual(['$0.0123', '$12.50']))
+  it('writes money', () => expect([usd(0.0123), usd(0.75), usd(12.5)]).toEqual(['$0.0123', '$0.75', '$12.50']))
 })
 
 describe('times', () => {

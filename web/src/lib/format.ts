@@ -73,7 +73,7 @@ export function bytes(value: number | null | undefined): string {
 
 export function usd(value: number | null | undefined): string {
   if (value == null) return NOTHING
-  return `$${value.toFixed(value !== 0 && Math.abs(value) < 1 ? 4 : 2)}`
+  return `$${value.toFixed(value !== 0 && Math.abs(value) < 0.1 ? 4 : 2)}`
 }
 
 /** `14:03:07.042`, with the day before it where it is not today. */

@@ -11,7 +11,7 @@ export interface Series {
   readonly draw: 'bars' | 'line'
 }
 
-export function times(history: readonly StepJson[]): number[] {
+export function times(history: readonly { t_ms: number }[]): number[] {
   return history.map((step) => step.t_ms / 1000)
 }
 

@@ -3,7 +3,7 @@
 import { defineStore } from 'pinia'
 import { ref, shallowRef } from 'vue'
 import { api, ApiError, streamUrl } from '../api/client'
-import type { EventJson, Frame, SummaryJson } from '../api/types'
+import type { CostFrameJson, EventJson, Frame, SummaryJson } from '../api/types'
 import { Pulse } from './pulse'
 import { StreamSocket, type SocketState } from './socket'
 
@@ -22,6 +22,8 @@ export const useConnection = defineStore('connection', () => {
   const signedOut = ref(false)
   const dropped = ref(0)
   const lastMinute = shallowRef<SummaryJson | null>(null)
+  /** The newest frame of what the ledger took in: a sign to read the figures anew. */
+  const lastCost = shallowRef<CostFrameJson | null>(null)
   const pulse = new Pulse()
   const listeners = new Set<EventListener>()
   let batch: EventJson[] = []
@@ -42,6 +44,7 @@ export const useConnection = defineStore('connection', () => {
     if (next.type === 'event') push([next.data])
     else if (next.type === 'initial') push(next.data)
     else if (next.type === 'analytics') lastMinute.value = next.data
+    else if (next.type === 'cost') lastCost.value = next.data
     else if (next.type === 'dropped') noteDropped(next.data)
   }
 
@@ -92,5 +95,5 @@ export const useConnection = defineStore('connection', () => {
     return () => listeners.delete(listener)
   }
 
-  return { state, signedOut, dropped, lastMinute, pulse, start, listen, noteSignedOut, noteSignedIn, retryNow: () => socket?.retryNow() }
+  return { state, signedOut, dropped, lastMinute, lastCost, pulse, start, listen, noteSignedOut, noteSignedIn, retryNow: () => socket?.retryNow() }
 })
