@@ -1,4 +1,4 @@
-//! `taffrail install`: wires Claude Code's hooks into a settings file.
+//! `taffrail install`: wires Claude Code's hooks, and where asked its telemetry and status line, into a settings file.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use similar::TextDiff;
 
+use crate::settings::extras::{self, Extras, shell_word};
 use crate::settings::{self, BACKUP_MARK, HTTP_HOOK_PATH, Places, Scope, Wiring};
 
 /// Name of the hook client beside this program.
@@ -24,7 +25,13 @@ pub(crate) struct InstallArgs {
     /// How events are sent; http has no guard and loses events while no server runs
     #[arg(long, value_enum, default_value_t = Transport::Command)]
     pub(crate) transport: Transport,
-    /// Address of the server for http hooks [default: that of the data directory's server]
+    /// Let the client send its telemetry, too: final token counts and costs, retries, compactions
+    #[arg(long)]
+    pub(crate) otel: bool,
+    /// Let the client show `taffrail statusline`
+    #[arg(long)]
+    pub(crate) statusline: bool,
+    /// Address of the server for http hooks and telemetry [default: that of the data directory's server]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Show the change as a diff and write nothing
@@ -51,6 +58,9 @@ pub(crate) fn run(args: &InstallArgs, data_dir: Option<&Path>) -> Result<()> {
     let wiring = wiring(args, data_dir)?;
     let after = settings::with_hooks(before.as_deref().unwrap_or("{}"), &wiring)
         .with_context(|| format!("cannot install into {}", path.display()))?;
+    let extras = extras(args, data_dir)?;
+    let after = extras::with_extras(&after, &extras)
+        .with_context(|| format!("cannot install into {}", path.display()))?;
     let after = if before.is_none() { after + "\n" } else { after };
     if args.transport == Transport::Http {
         note(
@@ -65,7 +75,9 @@ pub(crate) fn run(args: &InstallArgs, data_dir: Option<&Path>) -> Result<()> {
     }
     let backup = before.as_deref().map(|text| keep_backup(&path, text)).transpose()?.flatten();
     write_unless_changed(&path, before.as_deref(), &after)?;
-    say(&format!("installed {} hooks in {}", wiring.groups().len(), path.display()))?;
+    let also = [(args.otel, ", telemetry"), (args.statusline, ", status line")];
+    let also: String = also.iter().filter(|(wanted, _)| *wanted).map(|(_, what)| *what).collect();
+    say(&format!("installed {} hooks{also} in {}", wiring.groups().len(), path.display()))?;
     if let Some(backup) = backup {
         say(&format!("the settings as they were: {}", backup.display()))?;
     }
@@ -80,13 +92,32 @@ fn wiring(args: &InstallArgs, data_dir: Option<&Path>) -> Result<Wiring> {
         arguments.push(text(&data_dir)?.to_owned());
     }
     let http_url = match args.transport {
-        Transport::Command if args.url.is_some() => {
-            bail!("--url is for http hooks\nhint: add --transport http")
+        Transport::Command if args.url.is_some() && !args.otel => {
+            bail!("--url is for http hooks and telemetry\nhint: add --transport http or --otel")
         }
         Transport::Command => None,
         Transport::Http => Some(http_url(args.url.as_deref(), data_dir)?),
     };
     Ok(Wiring { program, arguments, http_url })
+}
+
+fn extras(args: &InstallArgs, data_dir: Option<&Path>) -> Result<Extras> {
+    let otlp_endpoint = match args.otel {
+        true => Some(base_url(args.url.as_deref(), data_dir)?),
+        false => None,
+    };
+    Ok(Extras { otlp_endpoint, statusline: args.statusline.then(|| statusline(data_dir)).transpose()? })
+}
+
+/// The status line's command: the client gives it to a shell.
+fn statusline(data_dir: Option<&Path>) -> Result<String> {
+    let this = std::env::current_exe().context("cannot tell where this program is")?;
+    let mut command = shell_word(text(&this)?);
+    if let Some(data_dir) = data_dir {
+        let data_dir = std::path::absolute(data_dir)?;
+        command = format!("{command} --data-dir {}", shell_word(text(&data_dir)?));
+    }
+    Ok(command + " statusline")
 }
 
 /// The hook client beside this program, or this program as `taffrail hook`.
@@ -100,6 +131,11 @@ pub(crate) fn hook_program() -> Result<(String, Vec<String>)> {
 }
 
 fn http_url(given: Option<&str>, data_dir: Option<&Path>) -> Result<String> {
+    Ok(base_url(given, data_dir)? + HTTP_HOOK_PATH)
+}
+
+/// The server's address without a path.
+fn base_url(given: Option<&str>, data_dir: Option<&Path>) -> Result<String> {
     let base = match given {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => server_address(data_dir).unwrap_or_else(|| DEFAULT_SERVER.to_owned()),
@@ -107,7 +143,7 @@ fn http_url(given: Option<&str>, data_dir: Option<&Path>) -> Result<String> {
     if !(base.starts_with("http://") || base.starts_with("https://")) {
         bail!("{base:?} is not an http address\nhint: as in {DEFAULT_SERVER}");
     }
-    Ok(if base.ends_with(HTTP_HOOK_PATH) { base } else { format!("{base}{HTTP_HOOK_PATH}") })
+    Ok(base.strip_suffix(HTTP_HOOK_PATH).map_or(base.clone(), str::to_owned))
 }
 
 fn server_address(data_dir: Option<&Path>) -> Option<String> {
@@ -124,9 +160,9 @@ fn text(path: &Path) -> Result<&str> {
 
 /// Keeps the settings as they were before Taffrail, in one file; none where they hold our hooks already.
 fn keep_backup(path: &Path, before: &str) -> Result<Option<PathBuf>> {
-    let had_ours = !settings::hooks_in(before)?.is_empty();
+    let had_ours = settings::has_ours(before)?;
     let old = settings::backups(path);
-    let only_ours = had_ours && is_empty_object(&settings::without_hooks(before, None)?);
+    let only_ours = had_ours && is_empty_object(&settings::without_ours(before, None)?);
     if had_ours && (!old.is_empty() || only_ours) {
         return Ok(None);
     }

@@ -1,8 +1,10 @@
 //! Claude Code's settings files: where they are, what of ours stands in them, and how to put it in and take it out.
+//! Hooks stand here, telemetry and status line in `extras`.
 //!
 //! All on text and pure but [`write_atomically`]: foreign hooks, unknown keys, their order and their formatting keep
 //! their bytes. Comments and trailing commas are refused, since the client refuses them too.
 
+pub(crate) mod extras;
 mod json_text;
 
 use std::fs;
@@ -235,6 +237,24 @@ fn remove_hooks_of(document: &mut Document, event: &str, keep: Option<&Value>) -
         }
     }
     Ok(())
+}
+
+/// Takes everything of ours out of settings text, as [`without_hooks`] does the hooks.
+///
+/// # Errors
+/// When the text is not JSON.
+pub(crate) fn without_ours(text: &str, original: Option<&str>) -> Result<String> {
+    let settings =
+        original.and_then(|text| serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}')).ok());
+    extras::without_extras(&without_hooks(text, original)?, settings.as_ref())
+}
+
+/// Whether anything of ours stands in settings text.
+///
+/// # Errors
+/// When the text is not JSON.
+pub(crate) fn has_ours(text: &str) -> Result<bool> {
+    Ok(!hooks_in(text)?.is_empty() || !extras::extras_in(text)?.is_empty())
 }
 
 /// Our hooks in settings text, in the order in which they stand there.

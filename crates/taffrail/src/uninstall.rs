@@ -1,6 +1,6 @@
-//! `taffrail uninstall`: takes our hooks out of a settings file and leaves the rest byte for byte.
+//! `taffrail uninstall`: takes our hooks, telemetry and status line out of a settings file and leaves the rest byte for byte.
 //!
-//! When nothing but our hooks differs from the backup, the backup's bytes come back; else only our entries are cut out.
+//! When nothing but what is ours differs from the backup, the backup's bytes come back; else only our entries are cut out.
 
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &UninstallArgs) -> Result<()> {
         .with_context(|| format!("cannot uninstall from {}", path.display()))?;
     let after = match &outcome {
         Outcome::Nothing => {
-            return say(&format!("nothing to do: none of our hooks are in {}", path.display()));
+            return say(&format!("nothing to do: nothing of ours is in {}", path.display()));
         }
         Outcome::Restored(text) | Outcome::Cut(text) => text.as_str(),
         Outcome::Removed => "",
@@ -72,7 +72,10 @@ pub(crate) fn run(args: &UninstallArgs) -> Result<()> {
         }
         return say(&format!("restored {} as it was before install", path.display()));
     }
-    say(&format!("took our hooks out of {}; it had changed since install, the rest stays", path.display()))?;
+    say(&format!(
+        "took what is ours out of {}; it had changed since install, the rest stays",
+        path.display()
+    ))?;
     tell_backup(backup_path.as_deref())
 }
 
@@ -81,11 +84,11 @@ fn tell_backup(backup: Option<&Path>) -> Result<()> {
 }
 
 fn decide(before: &str, backup: Option<&str>) -> Result<Outcome> {
-    if settings::hooks_in(before)?.is_empty() {
+    if !settings::has_ours(before)? {
         return Ok(Outcome::Nothing);
     }
-    let clean_backup = backup.filter(|text| settings::hooks_in(text).is_ok_and(|hooks| hooks.is_empty()));
-    let rest = settings::without_hooks(before, clean_backup)?;
+    let clean_backup = backup.filter(|text| settings::has_ours(text).is_ok_and(|has| !has));
+    let rest = settings::without_ours(before, clean_backup)?;
     Ok(match clean_backup {
         Some(backup) if value(backup) == value(&rest) => Outcome::Restored(backup.to_owned()),
         Some(_) => Outcome::Cut(rest),

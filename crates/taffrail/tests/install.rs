@@ -229,3 +229,58 @@ fn the_doctor_sees_what_is_missing_and_what_is_there() {
     let shown = String::from_utf8(machine.run(&["doctor"]).stdout).unwrap();
     assert!(shown.contains("FAIL") && shown.contains("hint:"), "{shown}");
 }
+
+#[test]
+fn telemetry_and_status_line_come_and_go_with_the_hooks() {
+    let machine = Machine::new();
+    let before = "{\n  \"model\": \"opus\",\n  \"env\": {\n    \"A\": \"b\"\n  }\n}\n";
+    machine.write_settings(before);
+    let said = machine.ok(&["install", "--otel", "--statusline"]);
+    assert!(said.contains("hooks, telemetry, status line in"), "{said}");
+    let settings: Value = serde_json::from_str(&fs::read_to_string(machine.settings()).unwrap()).unwrap();
+    assert_eq!(settings["env"]["A"], "b");
+    assert_eq!(settings["env"]["OTEL_EXPORTER_OTLP_ENDPOINT"], "http://127.0.0.1:4000");
+    let program = machine.path("bin/taffrail");
+    assert_eq!(settings["statusLine"]["command"], format!("{} statusline", program.display()));
+    assert!(machine.ok(&["install", "--otel", "--statusline"]).contains("nothing to do"));
+    // Asked again without them, what is there stays.
+    assert!(machine.ok(&["install"]).contains("nothing to do"));
+    assert!(machine.ok(&["uninstall"]).contains("restored"));
+    assert_eq!(fs::read_to_string(machine.settings()).unwrap(), before);
+}
+
+#[test]
+fn the_users_own_collector_and_status_line_are_left_alone() {
+    let machine = Machine::new();
+    for (theirs, flag, word) in [
+        (r#"{"env":{"OTEL_EXPORTER_OTLP_ENDPOINT":"http://c:4317"}}"#, "--otel", "http://c:4317"),
+        (r#"{"statusLine":{"type":"command","command":"mine.sh"}}"#, "--statusline", "mine.sh"),
+    ] {
+        machine.write_settings(theirs);
+        let output = machine.run(&["install", flag]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(word) && said.contains("hint:"), "{said}");
+        assert_eq!(fs::read_to_string(machine.settings()).unwrap(), theirs);
+        assert_eq!(names(&machine.path("home/.claude")), ["settings.json"]);
+    }
+}
+
+#[test]
+fn the_status_line_needs_no_server_and_no_database() {
+    use std::io::Write;
+    use std::process::Stdio;
+    let machine = Machine::new();
+    let say = |input: &str| {
+        let mut command = Command::new(machine.path("bin/taffrail"));
+        command.env_clear().env("HOME", machine.path("home")).arg("statusline");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let input = r#"{"session_id":"s","model":{"display_name":"Opus 5.5"},"cost":{"total_cost_usd":0.5}}"#;
+    assert_eq!(say(input), "Opus 5.5 │ $0.50 session\n");
+    assert_eq!(say("no json"), "taffrail\n");
+    assert!(!machine.path("home/.local").exists(), "it makes nothing");
+}

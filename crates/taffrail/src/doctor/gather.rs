@@ -11,10 +11,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use taffrail_hook::home::{self, Environment};
 use taffrail_hook::spool::{Backlog, SpoolDir};
+use taffrail_server::config::{Config, Flags};
+use taffrail_server::transcripts::{Survey, survey};
+use taffrail_store::{Options, Reader};
 
 use crate::doctor::DatabaseProbe;
 use crate::install::hook_program;
-use crate::settings::{self, OurHook, Places, Scope};
+use crate::settings::{self, OurHook, Places, Scope, extras};
 
 /// Longest wait for a server that was announced.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,6 +41,8 @@ pub(super) struct Facts {
     pub(super) now_ms: i64,
     pub(super) scopes: Vec<ScopeFacts>,
     pub(super) managed: Managed,
+    /// What lies in the client's folders of transcripts; none where the configuration cannot be read.
+    pub(super) transcripts: Option<Vec<Survey>>,
     /// The hook client that an install would write now.
     pub(super) expected_program: Option<String>,
     pub(super) version: &'static str,
@@ -65,7 +70,7 @@ pub(super) enum Server {
     /// Something answers that is no Taffrail.
     Stranger { listen: String },
     /// It answers.
-    Running { listen: String, version: String, status: String },
+    Running { listen: String, version: String, status: String, notes: Vec<String> },
 }
 
 /// One settings file.
@@ -88,6 +93,8 @@ pub(super) enum Settings {
         disables_all_hooks: bool,
         /// Commands of the old Python hooks.
         old_hooks: Vec<String>,
+        /// Telemetry and status line.
+        extras: extras::Found,
     },
 }
 
@@ -124,10 +131,20 @@ pub(super) fn facts(data_dir: Option<&Path>, open_database: Option<DatabaseProbe
         now_ms: unix_ms(SystemTime::now()),
         scopes: scopes(expected.as_deref()),
         managed: managed(),
+        transcripts: home.as_deref().and_then(transcripts),
         expected_program: expected,
         version: env!("CARGO_PKG_VERSION"),
         home,
     }
+}
+
+/// What is there, against what the database knows, where there is one.
+fn transcripts(home: &Path) -> Option<Vec<Survey>> {
+    let flags = Flags { data_dir: Some(home.to_owned()), ..Flags::default() };
+    let roots = Config::load(&flags).ok()?.transcripts.roots;
+    let known = || Reader::open(&Options::new(home.join("taffrail.db"))).ok()?.transcript_files().ok();
+    let known = if home.join("taffrail.db").is_file() { known() } else { None };
+    Some(survey(&roots, &known.unwrap_or_default()))
 }
 
 fn directory(home: &Path) -> Directory {
@@ -192,12 +209,21 @@ fn server(home: &Path) -> Server {
     }
     let listen = listen.to_string();
     match ask_health(&listen) {
-        Some((version, status)) => Server::Running { listen, version, status },
+        Some(Said { version, status, notes }) => Server::Running { listen, version, status, notes },
         None => Server::Stranger { listen },
     }
 }
 
-fn ask_health(listen: &str) -> Option<(String, String)> {
+/// What a server says of itself.
+#[derive(Deserialize)]
+struct Said {
+    version: String,
+    status: String,
+    #[serde(default)]
+    notes: Vec<String>,
+}
+
+fn ask_health(listen: &str) -> Option<Said> {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(SERVER_TIMEOUT))
         .http_status_as_error(false)
@@ -207,9 +233,7 @@ fn ask_health(listen: &str) -> Option<(String, String)> {
     let agent: ureq::Agent = config.into();
     let mut answer = agent.get(format!("http://{listen}/health")).call().ok()?;
     let body = answer.body_mut().with_config().limit(ANSWER_LIMIT_BYTES).read_to_string().ok()?;
-    let health: Value = serde_json::from_str(&body).ok()?;
-    let text = |key: &str| health.get(key).and_then(Value::as_str).map(str::to_owned);
-    Some((text("version")?, text("status")?))
+    serde_json::from_str(&body).ok()
 }
 
 /// The newest frame's time, from its name: event ids begin with their milliseconds.
@@ -251,6 +275,7 @@ fn scope_settings(path: &Path, expected: Option<&str>) -> Settings {
         Ok(hooks) => hooks,
         Err(error) => return Settings::Broken(format!("{:#}", error.root_cause())),
     };
+    let extras = extras::extras_in(&text).unwrap_or_default();
     let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap_or_default();
     let mut paths: Vec<&str> = hooks.iter().filter_map(OurHook::program).collect();
     paths.sort_unstable();
@@ -261,6 +286,7 @@ fn scope_settings(path: &Path, expected: Option<&str>) -> Settings {
         old_hooks: old_hooks(&value),
         programs,
         hooks,
+        extras,
     }
 }
 

@@ -1,5 +1,7 @@
 //! From facts to findings. Pure: the same facts give the same findings.
 
+use taffrail_server::transcripts::Survey;
+
 use super::gather::{Directory, Facts, Program, ScopeFacts, Server, Settings};
 use super::{Finding, Level};
 use crate::settings::{Scope, UNREGISTERED_EVENTS};
@@ -18,9 +20,12 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     findings.extend(disk(facts));
     findings.extend(database(facts));
     findings.push(server(facts));
+    findings.extend(notes(facts));
     findings.extend(spool(facts));
     findings.extend(clock(facts));
     findings.extend(hooks(facts));
+    findings.extend(telemetry(facts));
+    findings.extend(transcripts(facts));
     findings
 }
 
@@ -129,6 +134,13 @@ fn server(facts: &Facts) -> Finding {
     }
 }
 
+/// What the running server wants a person to know, such as a port of OpenTelemetry that something else holds.
+fn notes(facts: &Facts) -> Vec<Finding> {
+    let Server::Running { notes, .. } = &facts.server else { return Vec::new() };
+    let hint = "free the port, or move it in the table [otlp] of config.toml";
+    notes.iter().map(|note| warn("otlp", note.clone(), hint)).collect()
+}
+
 fn spool(facts: &Facts) -> Vec<Finding> {
     const CHECK: &str = "spool";
     let backlog = match &facts.backlog {
@@ -187,6 +199,32 @@ fn clock(facts: &Facts) -> Option<Finding> {
     })
 }
 
+/// A server takes in what is unread by itself.
+fn transcripts(facts: &Facts) -> Option<Finding> {
+    const CHECK: &str = "transcripts";
+    let surveys = facts.transcripts.as_ref()?;
+    let sum = |of: fn(&Survey) -> u64| surveys.iter().map(of).sum::<u64>();
+    let (files, unread) = (sum(|s| s.files), sum(|s| s.unread_files));
+    if let Some(error) = surveys.iter().flat_map(|survey| &survey.errors).next() {
+        let message = format!("a transcript cannot be looked at: {}: {}", error.path.display(), error.error);
+        return Some(warn(CHECK, message, "check its owner and permissions; its cost is not counted"));
+    }
+    if unread > 0 && !matches!(facts.server, Server::Running { .. }) {
+        let message = format!("{unread} of {files} transcripts have something that is not in the ledger");
+        return Some(warn(
+            CHECK,
+            message,
+            "`taffrail import transcripts` takes it in, or `taffrail up` and it stays so",
+        ));
+    }
+    let there: Vec<_> = surveys.iter().filter(|s| s.exists).map(|s| s.root.display().to_string()).collect();
+    let message = match there.is_empty() {
+        true => "no transcripts yet".to_owned(),
+        false => format!("{files} transcripts in {}", there.join(", ")),
+    };
+    Some(ok(CHECK, message))
+}
+
 fn hooks(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         facts.scopes.iter().flat_map(|scope| scope_findings(scope, facts)).collect();
@@ -215,6 +253,33 @@ fn hooks(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
+/// Without the client's telemetry costs are what transcripts tell: at least the truth, and without compactions.
+fn telemetry(facts: &Facts) -> Option<Finding> {
+    const CHECK: &str = "telemetry";
+    if !facts.scopes.iter().any(has_hooks) {
+        return None;
+    }
+    let endpoint = facts.scopes.iter().find_map(|scope| match &scope.settings {
+        Settings::Read { extras, .. } => extras.otlp_endpoint.as_deref(),
+        _ => None,
+    });
+    let Some(endpoint) = endpoint else {
+        return Some(ok(
+            CHECK,
+            "the client's telemetry is not wired: costs come from transcripts alone; `taffrail install --otel` adds final \
+             token counts and what compactions cost",
+        ));
+    };
+    Some(match &facts.server {
+        Server::Running { listen, .. } if endpoint != format!("http://{listen}") => warn(
+            CHECK,
+            format!("the client's telemetry goes to {endpoint}, but the server listens on {listen}"),
+            "taffrail install --otel, while the server runs",
+        ),
+        _ => ok(CHECK, format!("the client's telemetry goes to {endpoint}")),
+    })
+}
+
 fn has_hooks(scope: &ScopeFacts) -> bool {
     matches!(&scope.settings, Settings::Read { hooks, .. } if !hooks.is_empty())
 }
@@ -227,7 +292,7 @@ fn scope_findings(scope: &ScopeFacts, facts: &Facts) -> Vec<Finding> {
             let hint = "mend the file: the client ignores it as a whole while it is broken";
             return vec![fail("settings", format!("{path} is not usable: {why}"), hint)];
         }
-        Settings::Read { hooks, programs, disables_all_hooks, old_hooks } => {
+        Settings::Read { hooks, programs, disables_all_hooks, old_hooks, .. } => {
             (hooks, programs, *disables_all_hooks, old_hooks)
         }
     };
@@ -296,7 +361,7 @@ fn program_finding(program: &str, state: &Program, facts: &Facts, again: &str) -
 mod tests {
     use super::*;
     use crate::doctor::gather::Managed;
-    use crate::settings::{Wiring, hooks_in, with_hooks};
+    use crate::settings::{Wiring, extras, hooks_in, with_hooks};
     use taffrail_hook::spool::Backlog;
 
     const PROGRAM: &str = "/t/taffrail-hook";
@@ -312,6 +377,10 @@ mod tests {
             programs: vec![(PROGRAM.to_owned(), Program::Usable { version: Some("1.0".to_owned()) })],
             disables_all_hooks: false,
             old_hooks: Vec::new(),
+            extras: extras::Found {
+                otlp_endpoint: Some("http://127.0.0.1:4000".to_owned()),
+                statusline: None,
+            },
         }
     }
 
@@ -325,12 +394,19 @@ mod tests {
                 listen: "127.0.0.1:4000".to_owned(),
                 version: "1.0".to_owned(),
                 status: "ok".to_owned(),
+                notes: Vec::new(),
             },
             backlog: Ok(Backlog::default()),
             newest_ms: Some(1_000_000),
             now_ms: 1_000_000,
             scopes: vec![scope(Scope::User, installed()), scope(Scope::Project, Settings::Missing)],
             managed: Managed::default(),
+            transcripts: Some(vec![Survey {
+                root: "/c/projects".into(),
+                exists: true,
+                files: 3,
+                ..Survey::default()
+            }]),
             expected_program: Some(PROGRAM.to_owned()),
             version: "1.0",
         }
@@ -387,7 +463,15 @@ mod tests {
             listen: listen(),
             version: version.to_owned(),
             status: status.to_owned(),
+            notes: Vec::new(),
         };
+        check(&[("otlp", Level::Warn)], |facts| {
+            if let Server::Running { notes, .. } = &mut facts.server {
+                notes.push(
+                    "OTLP over HTTP is not served on 127.0.0.1:4318: another process holds it".to_owned(),
+                );
+            }
+        });
         check(&[("server", Level::Warn)], |facts| facts.server = running("0.9", "ok"));
         check(&[("server", Level::Warn)], |facts| facts.server = running("1.0", "degraded"));
     }
@@ -412,6 +496,27 @@ mod tests {
         });
         check(&[("clock", Level::Warn)], |facts| facts.newest_ms = Some(facts.now_ms + CLOCK_WARN_MS + 1));
         check(&[], |facts| facts.newest_ms = Some(0));
+    }
+
+    #[test]
+    fn transcripts_that_are_unread_or_unreadable() {
+        check(&[], |facts| facts.transcripts = None);
+        let with = |facts: &mut Facts, change: fn(&mut Survey)| {
+            facts.transcripts.iter_mut().flatten().for_each(change);
+        };
+        check(&[], |facts| with(facts, |survey| survey.unread_files = 2));
+        check(&[("server", Level::Warn), ("transcripts", Level::Warn)], |facts| {
+            with(facts, |survey| survey.unread_files = 2);
+            facts.server = Server::NotRunning { default_port_taken: false };
+        });
+        check(&[("transcripts", Level::Warn)], |facts| {
+            with(facts, |survey| {
+                let path = "/c/projects/x.jsonl".into();
+                survey
+                    .errors
+                    .push(taffrail_server::transcripts::FileError { path, error: "denied".to_owned() });
+            });
+        });
     }
 
     #[test]
@@ -441,6 +546,21 @@ mod tests {
                 hooks[0].event = "WorktreeCreate".to_owned();
             });
         });
+    }
+
+    #[test]
+    fn telemetry_that_misses_the_server() {
+        let sent_to = |endpoint: Option<&str>| {
+            let endpoint = endpoint.map(str::to_owned);
+            move |facts: &mut Facts| {
+                with_settings(facts, |settings| {
+                    let Settings::Read { extras, .. } = settings else { panic!() };
+                    extras.otlp_endpoint = endpoint;
+                });
+            }
+        };
+        check(&[], sent_to(None));
+        check(&[("telemetry", Level::Warn)], sent_to(Some("http://127.0.0.1:4001")));
     }
 
     #[test]
