@@ -3,6 +3,7 @@
 //! The fleet is a function of seed, agent and time alone: what an agent does in a slot of [`SLOT_MS`] never changes. So
 //! a demo that is started again fills the gap since and stores nothing twice.
 
+mod bill;
 mod catalog;
 mod rng;
 mod script;
@@ -23,6 +24,7 @@ use crate::import::sink::{BatchLine, Body, Sink, Stored};
 use crate::local::{Local, Until};
 use crate::print::{self, out};
 use crate::up;
+use bill::Bill;
 use rng::Rng;
 use script::Session;
 
@@ -133,15 +135,18 @@ fn backfill(fleet: &Fleet, client: &Client, from_ms: i64, to_ms: i64) -> Result<
     let slots = from_ms.div_euclid(SLOT_MS) + 1..=to_ms.div_euclid(SLOT_MS);
     let progress = Progress::new(slots.clone().count() as u64, Unit::Slots);
     let mut sink = Sink::to(client.clone());
+    let mut bill = Bill::new(client, fleet.seed);
     for slot in slots {
         for agent in 0..fleet.agents {
             if let Some(session) = fleet.session(agent, slot) {
                 push(fleet, &session, i64::MIN, to_ms, &mut sink)?;
+                bill.add(&session, i64::MIN, to_ms)?;
             }
         }
         progress.advance(1);
     }
     let stored = sink.finish();
+    bill.send()?;
     progress.finish();
     stored
 }
@@ -156,15 +161,17 @@ fn live(fleet: &Fleet, server: &DemoServer, since_ms: i64) -> Result<()> {
         let slot = now.div_euclid(SLOT_MS);
         sessions.retain(|(_, begun), _| *begun >= slot - OVERRUN_SLOTS);
         let mut sink = Sink::to(server.client().clone());
+        let mut bill = Bill::new(server.client(), fleet.seed);
         for agent in 0..fleet.agents {
             for begun in slot - OVERRUN_SLOTS..=slot {
                 let session = sessions.entry((agent, begun)).or_insert_with(|| fleet.session(agent, begun));
                 if let Some(session) = session {
                     push(fleet, session, done_ms, now, &mut sink)?;
+                    bill.add(session, done_ms, now)?;
                 }
             }
         }
-        if let Err(error) = sink.finish() {
+        if let Err(error) = sink.finish().and_then(|_| bill.send()) {
             // A server that was told to stop answers no more; that is the end of the demo, not a failure.
             if server.is_running() { bail!(error) } else { return Ok(()) }
         }
