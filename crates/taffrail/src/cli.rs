@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::doctor::DoctorArgs;
 use crate::install::InstallArgs;
+use crate::ledger::LedgerCommand;
+use crate::report::args::ReportCommand;
+use crate::statusline::StatuslineArgs;
 use crate::uninstall::UninstallArgs;
 
 /// A flight recorder and circuit breaker for coding agents.
@@ -42,6 +45,8 @@ pub(crate) enum Command {
     Uninstall(UninstallArgs),
     /// Say what is wrong, and how to mend it
     Doctor(DoctorArgs),
+    /// Print one line for the client's status line, from its JSON on stdin and the ledger
+    Statusline(StatuslineArgs),
     /// Follow events as they come, one line each
     Tail(TailArgs),
     /// Write stored events to stdout
@@ -50,6 +55,18 @@ pub(crate) enum Command {
     /// Take in what was recorded elsewhere; importing again adds nothing twice
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Show what it cost, by day, week, month, session or five-hour block
+    #[command(subcommand)]
+    #[command(
+        after_help = "--compat ccusage prints what ccusage 20 would, from the transcripts themselves: `taffrail report daily --compat ccusage --json`."
+    )]
+    Report(ReportCommand),
+    /// Show the ledger behind the figures, or check that it adds up
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// What models cost, and what a change of it does to history
+    #[command(subcommand)]
+    Prices(PricesCommand),
     /// Run a fleet of simulated agents in a database of its own, for a look around
     Demo(DemoArgs),
     /// Show whether the server is well
@@ -188,6 +205,27 @@ pub(crate) enum ImportCommand {
     Disler(ImportArgs),
     /// Recorded hook payloads: JSON lines, arrays, recorder lines; folders are walked
     Hooks(ImportArgs),
+    /// The client's transcripts: what each session really cost
+    Transcripts(ImportTranscriptsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportTranscriptsArgs {
+    /// Files or folders [default: the client's own folders of transcripts]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Project of all of them [default: what each session's directory says]
+    #[arg(long)]
+    pub(crate) app: Option<String>,
+    /// Read and count only
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the totals as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Archive the files at once, before the client deletes them
+    #[arg(long)]
+    pub(crate) archive: bool,
 }
 
 #[derive(Debug, Args)]
@@ -202,6 +240,38 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Print the totals as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PricesCommand {
+    /// Show the price table: this version's, with the prices.toml of the data directory in front
+    List(PricesListArgs),
+    /// Say what needs attention: a broken prices.toml, models without a price, history priced otherwise
+    ///
+    /// Fails (exit code 1) where something does.
+    Check(JsonArgs),
+    /// Show what the present prices change in history, and with --apply change it
+    Reprice(RepriceArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PricesListArgs {
+    /// Only this model, by any name that a request may have
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepriceArgs {
+    /// Change history; without it only what would change is shown
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

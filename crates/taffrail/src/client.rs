@@ -2,6 +2,7 @@
 //!
 //! Limits: [`CONNECT_TIMEOUT`], and an answer of at most [`ANSWER_MAX_BYTES`].
 
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -100,6 +101,24 @@ impl Client {
         let request = self.agent.post(format!("{}{path}", self.base));
         let request = request.header("authorization", format!("Bearer {}", self.token));
         answer(request.header("content-type", content_type).send(body).with_context(|| self.lost())?)
+    }
+
+    /// As [`Self::post`], with the answer's lines as they come: it may take as long as it takes.
+    pub(crate) fn post_for_lines(&self, path: &str, body: &[u8]) -> Result<impl BufRead + use<>> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+            .config()
+            .timeout_global(None)
+            .build();
+        let response = request.send(body).with_context(|| self.lost())?;
+        if !response.status().is_success() {
+            answer(response)?.expect_success(path)?;
+            bail!("the server's answer to {path} is not what it should be");
+        }
+        Ok(BufReader::new(response.into_body().into_reader()))
     }
 
     fn lost(&self) -> String {

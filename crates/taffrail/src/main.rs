@@ -11,11 +11,15 @@ mod health;
 mod home;
 mod import;
 mod install;
+mod ledger;
 mod local;
 mod migrate;
+mod prices;
 mod print;
+mod report;
 mod serve;
 mod settings;
+mod statusline;
 mod tail;
 mod uninstall;
 mod up;
@@ -34,10 +38,16 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == "hook") {
         return taffrail_hook::run(arguments);
     }
-    match run(&Cli::parse()) {
+    let line: Vec<_> = std::env::args_os().skip(1).collect();
+    let done = if report::ccusage::is_meant(&line) {
+        report::ccusage::run(&line).map(|()| ExitCode::SUCCESS)
+    } else {
+        run(&Cli::parse())
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", report(&error));
+            eprintln!("error: {}", explained(&error));
             ExitCode::FAILURE
         }
     }
@@ -53,9 +63,13 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Up(args) => up::up(&cli.global, args),
         Command::Down => up::down(&home()?),
         Command::Serve(args) => serve::run(&cli.global, args),
+        Command::Statusline(args) => statusline::run(&cli.global, args),
         Command::Tail(args) => tail::run(&home()?, args),
         Command::Export(command) => export::run(&home()?, command),
-        Command::Import(command) => import::run(&home()?, command),
+        Command::Import(command) => return import::run(&cli.global, command),
+        Command::Report(command) => report::run(&home()?, command),
+        Command::Ledger(command) => return ledger::run(&home()?, command),
+        Command::Prices(command) => return prices::run(&home()?, command),
         Command::Demo(args) => demo::run(&home()?, args),
         Command::Health(args) => health::health(&home()?, args),
         Command::Token => out(&home()?.token()?),
@@ -75,7 +89,7 @@ fn version(args: &JsonArgs) -> Result<()> {
 }
 
 /// What happened and why, one cause after the other, then what to do: hints come last.
-fn report(error: &anyhow::Error) -> String {
+fn explained(error: &anyhow::Error) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut hints: Vec<String> = Vec::new();
     for cause in error.chain() {
@@ -111,6 +125,6 @@ mod tests {
     fn a_report_says_each_cause_once_and_the_hint_last() {
         let error = anyhow::anyhow!("no room\nhint: make some").context("cannot write\nhint: look");
         let error: Result<()> = Err(error).context("cannot write");
-        assert_eq!(report(&error.unwrap_err()), "cannot write: no room\nhint: look\nhint: make some");
+        assert_eq!(explained(&error.unwrap_err()), "cannot write: no room\nhint: look\nhint: make some");
     }
 }

@@ -14,7 +14,10 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        let home = Self { dir: tempfile::tempdir().unwrap() };
+        // Many servers at once must not fight over the two ports that OpenTelemetry has by convention.
+        home.write("config.toml", "[otlp]\nhttp = false\ngrpc = false\n");
+        home
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -28,6 +31,8 @@ impl Home {
         {
             command.env_remove(variable);
         }
+        // Nor the transcripts of whoever runs the tests.
+        command.env("CLAUDE_CONFIG_DIR", self.path().join("claude"));
         command.env("TAFFRAIL_HOME", self.path()).args(arguments).stdin(Stdio::null());
         command
     }
