@@ -7,6 +7,7 @@
 
 mod client;
 mod compare;
+mod ledger;
 mod model;
 mod record;
 pub(crate) mod recorder;
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use client::Sandbox;
 use compare::Comparison;
+use ledger::{Paid, Watch};
 use model::Model;
 use recorder::Recorded;
 use scenario::Scenario;
@@ -101,6 +103,7 @@ struct Row {
     scenario: String,
     took: Duration,
     comparison: Option<Comparison>,
+    paid: Option<Paid>,
     sent: usize,
     problems: Vec<String>,
 }
@@ -163,11 +166,14 @@ fn run_scenario(setup: &Setup<'_>, name: &str) -> Result<Row> {
     }
     sandbox.set_up(&scenario)?;
     let start = Instant::now();
-    let (mut problems, stored) = match &setup.taffrail {
-        Some(binary) => with_taffrail(setup, binary, &sandbox, &scenario)?,
+    let (mut problems, stored, paid) = match &setup.taffrail {
+        Some(binary) => {
+            let (problems, stored, paid) = with_taffrail(setup, binary, &sandbox, &scenario)?;
+            (problems, Some(stored), paid)
+        }
         None => {
             sandbox.add_recorder(&scenario, &scenario.deny_without_taffrail, &["MessageDisplay"])?;
-            (drive(&setup.client, &sandbox, &scenario)?, None)
+            (drive(&setup.client, &sandbox, &scenario, &Model::start(&scenario)?)?, None, None)
         }
     };
     let truth = recorder::read(&sandbox.recording())?;
@@ -176,6 +182,7 @@ fn run_scenario(setup: &Setup<'_>, name: &str) -> Result<Row> {
         eprintln!("      recorded: {}", file.display());
     }
     problems.extend(stored.iter().flat_map(Comparison::differences));
+    problems.extend(paid.iter().flat_map(|paid| paid.differences.iter().map(|d| format!("ledger: {d}"))));
     if setup.args.keep {
         eprintln!("      kept: {}", sandbox.root().display());
     }
@@ -183,6 +190,7 @@ fn run_scenario(setup: &Setup<'_>, name: &str) -> Result<Row> {
         scenario: name.to_owned(),
         took: start.elapsed(),
         comparison: stored,
+        paid,
         sent: truth.len(),
         problems,
     })
@@ -194,7 +202,7 @@ fn with_taffrail(
     binary: &Path,
     sandbox: &Sandbox,
     scenario: &Scenario,
-) -> Result<(Vec<String>, Option<Comparison>)> {
+) -> Result<(Vec<String>, Comparison, Option<Paid>)> {
     let taffrail = Taffrail::new(binary, sandbox)?;
     let mut running = None;
     let mut hung = None;
@@ -205,8 +213,13 @@ fn with_taffrail(
     }
     taffrail.install(setup.args.transport)?;
     sandbox.add_recorder(scenario, &[], &[])?;
+    let watch = match running {
+        Some(_) => Some(Watch::start(taffrail.address(), taffrail.token()?)),
+        None => None,
+    };
+    let model = Model::start(scenario)?;
     let start = Instant::now();
-    let mut problems = drive(&setup.client, sandbox, scenario)?;
+    let mut problems = drive(&setup.client, sandbox, scenario, &model)?;
     let took = start.elapsed();
     let truth: Vec<Recorded> = recorder::read(&sandbox.recording())?;
     if hung.take().is_some() {
@@ -215,9 +228,10 @@ fn with_taffrail(
     if running.is_none() {
         running = Some(taffrail.serve()?);
     }
+    let paid = ledger::compare(watch, &model, taffrail.address(), &taffrail.token()?)?;
     let stored = taffrail.settled_events(truth.len())?;
     drop(running);
-    Ok((problems, Some(compare::compare(&truth, &stored))))
+    Ok((problems, compare::compare(&truth, &stored), Some(paid)))
 }
 
 fn too_slow(took: Duration, hooks: usize) -> Option<String> {
@@ -226,8 +240,7 @@ fn too_slow(took: Duration, hooks: usize) -> Option<String> {
 }
 
 /// Runs the client as often as the scenario says; returns what went wrong.
-fn drive(client: &Path, sandbox: &Sandbox, scenario: &Scenario) -> Result<Vec<String>> {
-    let model = Model::start(scenario)?;
+fn drive(client: &Path, sandbox: &Sandbox, scenario: &Scenario, model: &Model) -> Result<Vec<String>> {
     let env = sandbox.client_env(scenario, model.address);
     let mut problems = Vec::new();
     for (at, run) in scenario.runs.iter().enumerate() {
@@ -244,20 +257,26 @@ fn drive(client: &Path, sandbox: &Sandbox, scenario: &Scenario) -> Result<Vec<St
 fn report(rows: &[Row]) -> Result<()> {
     let head = ("scenario", "sent", "stored", "missing", "extra", "durations", "time");
     let (a, b, c, d, e, f, g) = head;
-    println!("\n{a:<20} {b:>6} {c:>7} {d:>8} {e:>6} {f:>10} {g:>8}  result");
+    let (h, i, j, k) = ("served", "paid", "cost", "seen ms");
+    println!("\n{a:<20} {b:>6} {c:>7} {d:>8} {e:>6} {f:>10} {h:>7} {i:>5} {j:>10} {k:>8} {g:>8}  result");
     for row in rows {
         let cell = |get: fn(&Comparison) -> usize| {
             row.comparison.as_ref().map_or("-".into(), |c| get(c).to_string())
         };
         let result = if row.problems.is_empty() { "ok" } else { "FAILED" };
+        let money = |get: fn(&Paid) -> String| row.paid.as_ref().map_or("-".into(), get);
         println!(
-            "{:<20} {:>6} {:>7} {:>8} {:>6} {:>10} {:>8}  {result}",
+            "{:<20} {:>6} {:>7} {:>8} {:>6} {:>10} {:>7} {:>5} {:>10} {:>8} {:>8}  {result}",
             row.scenario,
             row.comparison.as_ref().map_or(row.sent, |c| c.truth),
             cell(|c| c.stored),
             cell(|c| c.missing.len()),
             cell(|c| c.extra.len()),
             cell(|c| c.durations.len()),
+            money(|p| p.served.to_string()),
+            money(|p| p.requests.to_string()),
+            money(|p| format!("${:.6}", p.cost_nano_usd as f64 / 1e9)),
+            money(|p| p.seen_ms_max.to_string()),
             seconds(row.took),
         );
     }

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Characters of text, and of tool input, in one streamed piece.
 const TEXT_PIECE_CHARS: usize = 60;
@@ -40,6 +41,11 @@ impl Model {
         Ok(Self { address, script })
     }
 
+    /// When each whole message had been sent: what the client has to pay for.
+    pub(crate) fn served(&self) -> Vec<Instant> {
+        self.script.served.lock().expect("no holder panics").clone()
+    }
+
     /// How many turns of the main conversation nobody asked for.
     pub(crate) fn unused_turns(&self) -> usize {
         let progress = self.script.progress.lock().expect("no holder panics");
@@ -53,6 +59,9 @@ struct Script {
     main: Vec<Turn>,
     agents: Vec<(String, Vec<Turn>)>,
     progress: Mutex<Vec<Progress>>,
+    /// Requests beside the conversation so far: each has an id of its own, as the vendor's have.
+    asides: AtomicU64,
+    served: Mutex<Vec<Instant>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +85,13 @@ enum Kind {
 impl Script {
     fn new(scenario: &Scenario) -> Self {
         let agents = scenario.agents.iter().map(|agent| (agent.matching.clone(), agent.turns.clone()));
-        Self { main: scenario.turns.clone(), agents: agents.collect(), progress: Mutex::new(Vec::new()) }
+        Self {
+            main: scenario.turns.clone(),
+            agents: agents.collect(),
+            progress: Mutex::default(),
+            asides: AtomicU64::new(1),
+            served: Mutex::default(),
+        }
     }
 
     fn handle(&self, request: &Request, stream: &mut TcpStream) -> io::Result<After> {
@@ -100,8 +115,10 @@ impl Script {
     fn answer(&self, body: &Value, stream: &mut TcpStream) -> io::Result<After> {
         let (turn, id) = match self.classify(body) {
             Kind::Turn { conversation } => self.next(conversation),
-            Kind::Compaction => (said("<analysis>scripted</analysis>\n<summary>One line.</summary>"), 1),
-            Kind::Aside => (said(r#"{"isNewTopic": true, "title": "Scripted session"}"#), 2),
+            Kind::Compaction => {
+                (said("<analysis>scripted</analysis>\n<summary>One line.</summary>"), self.aside_id())
+            }
+            Kind::Aside => (said(r#"{"isNewTopic": true, "title": "Scripted session"}"#), self.aside_id()),
         };
         match &turn.failure {
             Some(Failure { how: How::Status(status), kind, .. }) => {
@@ -110,14 +127,24 @@ impl Script {
             Some(Failure { how: How::HangUp, .. }) => Ok(After::Close),
             failed => {
                 let message = message(&turn, body, id);
+                let headers = [("request-id", name("req_01", id, 0))];
+                let headers = headers.each_ref().map(|(key, value)| (*key, value.as_str()));
                 if body["stream"] == true {
+                    start_events(stream, &headers)?;
                     stream_message(stream, &message, turn.piece_delay_ms, failed.as_ref())?;
                 } else {
-                    respond_json(stream, 200, &[("request-id", &name("req_01", id, 0))], &message)?;
+                    respond_json(stream, 200, &headers, &message)?;
+                }
+                if failed.is_none() {
+                    self.served.lock().expect("no holder panics").push(Instant::now());
                 }
                 Ok(After::KeepAlive)
             }
         }
+    }
+
+    fn aside_id(&self) -> u64 {
+        self.asides.fetch_add(1, Ordering::Relaxed)
     }
 
     fn classify(&self, body: &Value) -> Kind {
@@ -144,7 +171,10 @@ impl Script {
         });
         let progress = &mut progress[at];
         let id = hash(&(conversation, progress.turn, progress.failures));
-        let Some(turn) = turns.get(progress.turn) else { return (said("Done."), id) };
+        let Some(turn) = turns.get(progress.turn) else {
+            progress.turn += 1;
+            return (said("Done."), id);
+        };
         progress.failures += 1;
         if turn.failure.as_ref().is_none_or(|failure| progress.failures >= failure.times) {
             progress.turn += 1;
@@ -216,7 +246,6 @@ fn stream_message(
     piece_delay_ms: u64,
     broken_off: Option<&Failure>,
 ) -> io::Result<()> {
-    start_events(stream, &[("request-id", message["id"].as_str().unwrap_or_default())])?;
     let mut start = message.clone();
     start["content"] = json!([]);
     start["stop_reason"] = Value::Null;

@@ -48,6 +48,16 @@ impl<'a> Taffrail<'a> {
         Ok(Self { binary, sandbox, address, data_dir: sandbox.home().join("taffrail-data") })
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the API asks for, once a server has run.
+    pub(crate) fn token(&self) -> Result<String> {
+        let token = fs::read_to_string(self.data_dir.join("token")).context("the server wrote no token")?;
+        Ok(token.trim().to_owned())
+    }
+
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(self.binary);
         command.arg(verb).arg("--data-dir").arg(&self.data_dir);
@@ -60,7 +70,8 @@ impl<'a> Taffrail<'a> {
     /// address the command finds in the data directory.
     pub(crate) fn install(&self, transport: Transport) -> Result<()> {
         let mut install = self.command("install");
-        install.args(["--scope", "user", "--transport", transport.name()]);
+        install.args(["--scope", "user", "--transport", transport.name(), "--otel", "--statusline"]);
+        install.args(["--url", &format!("http://{}", self.address)]);
         let log = File::create(self.sandbox.out("install.log"))?;
         process::run(install.stdout(log))
     }
@@ -102,18 +113,19 @@ impl<'a> Taffrail<'a> {
     }
 
     fn events(&self) -> Result<Vec<Stored>> {
-        let token = fs::read_to_string(self.data_dir.join("token")).context("the server wrote no token")?;
+        let token = self.token()?;
         let mut events = Vec::new();
         let mut cursor = String::new();
         loop {
             let target = format!("/api/v1/events?limit={PAGE}{cursor}");
-            let (status, body) = http::get(self.address, &target, Some(token.trim()))?;
+            let (status, body) = http::get(self.address, &target, Some(&token))?;
             if status != 200 {
                 bail!("GET {target} answered {status}: {}", String::from_utf8_lossy(&body));
             }
             let page: Value = serde_json::from_slice(&body)?;
             let items = page["items"].as_array().context("a page without items")?;
-            events.extend(items.iter().map(of_item));
+            // What the client's telemetry says of the same things is not what was sent to hooks.
+            events.extend(items.iter().filter(|item| item["source"] == "hook").map(of_item));
             match &page["next_cursor"] {
                 Value::Null => return Ok(events),
                 Value::String(next) => cursor = format!("&cursor={next}"),
