@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "a tool for people and CI: its report is its output")]
 
 mod bench;
+mod ccusage;
 mod codegen;
 mod http;
 mod process;
@@ -47,6 +48,8 @@ enum Command {
     Codegen(codegen::CodegenArgs),
     /// Check what the compiler does not: dependency arrows, file headers, SQL's place
     Tidy,
+    /// Ask ccusage, from npm, for the answers that the tests compare with
+    Ccusage(ccusage::CcusageArgs),
     /// Drive the real client with a scripted model and compare what was stored with what it sent
     Realclient(realclient::RealclientArgs),
     /// (internal) the independent recorder that `realclient` installs as a hook
@@ -86,6 +89,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Faults(rest) => bench::run(bench::Tool::Faults, &rest.args),
         Command::Codegen(args) => codegen::codegen(&args),
         Command::Tidy => tidy::run(),
+        Command::Ccusage(args) => ccusage::run(&args),
         Command::Realclient(args) => realclient::run(&args),
         Command::RecordHook(args) => realclient::recorder::run(&args),
         Command::Model { scenario } => realclient::serve_model(&scenario),

@@ -66,6 +66,12 @@ pub(crate) fn count_events(data_dir: &Path) -> Result<u64> {
     count(&db, "SELECT count(*) FROM events")
 }
 
+/// Rows of the lean table of telemetry.
+pub(crate) fn count_telemetry(data_dir: &Path) -> Result<u64> {
+    let db = open(data_dir)?;
+    count(&db, "SELECT count(*) FROM telemetry")
+}
+
 /// Checks the database of `data_dir`: every key of `promised` is there unless it is in `elsewhere` (the spool).
 pub(crate) fn check(
     data_dir: &Path,

@@ -41,6 +41,9 @@ enum Command {
     Fill(fill::FillArgs),
     /// Kill, cut the power, crowd, feed odd input; look whether anything promised was lost.
     Faults(faults::FaultArgs),
+    /// Run a program and print what it took as JSON.
+    #[command(hide = true)]
+    Took(bench::TookArgs),
     /// Start a program with 6 MB on stdin and print its peak of resident memory.
     #[command(hide = true)]
     Peak(bench::PeakArgs),
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Fill(args) => fill::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Faults(args) => faults::run(&args),
+        Command::Took(args) => bench::took(&args).map(|()| ExitCode::SUCCESS),
         Command::Peak(args) => bench::peak(&args).map(|()| ExitCode::SUCCESS),
     };
     scratch::wait_if_interrupted();

@@ -168,6 +168,7 @@ pub(crate) fn command(taffrail: &Path, data_dir: &Path, addr: SocketAddr) -> Com
         .arg("--listen")
         .arg(addr.to_string())
         .env("TAFFRAIL_HOME", data_dir)
+        .env("CLAUDE_CONFIG_DIR", data_dir.join("claude"))
         .stdin(Stdio::null());
     command
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -13,6 +14,8 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Usage {
     /// Largest resident set, in bytes.
     pub(crate) max_rss_bytes: u64,
+    /// Time on a processor, of its own and in the kernel on its behalf.
+    pub(crate) cpu: Duration,
     /// Exit code; none where a signal ended it.
     pub(crate) code: Option<i32>,
 }
@@ -37,7 +40,13 @@ pub(crate) fn wait_with_usage(child: &Child) -> io::Result<Usage> {
     let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
     // Linux counts ru_maxrss in kilobytes.
     let max_rss_bytes = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-    Ok(Usage { max_rss_bytes, code })
+    let cpu = span(usage.ru_utime) + span(usage.ru_stime);
+    Ok(Usage { max_rss_bytes, cpu, code })
+}
+
+fn span(time: libc::timeval) -> Duration {
+    let micros = u64::try_from(time.tv_usec).unwrap_or(0);
+    Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0)) + Duration::from_micros(micros)
 }
 
 extern "C" fn note_interrupt(_signal: libc::c_int) {

@@ -6,9 +6,11 @@
 mod hook;
 mod ingest;
 mod memory;
+mod otlp;
 mod raw;
 mod reads;
 mod startup;
+mod transcripts;
 
 use std::fs;
 use std::io::Write as _;
@@ -17,6 +19,7 @@ use std::time::Instant;
 
 pub(crate) use hook::{frames, hang, hook_command};
 pub(crate) use memory::{PeakArgs, peak};
+pub(crate) use transcripts::{TookArgs, took};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -97,6 +100,15 @@ pub(crate) struct BenchArgs {
     /// Also read with a cold disk cache (root only: drops the system's caches, which slows everything else down).
     #[arg(long)]
     drop_caches: bool,
+    /// Megabytes of transcripts to grow, if not the size's own.
+    #[arg(long)]
+    transcripts_mb: Option<u64>,
+    /// Grow them from the transcripts below this directory [default: ../shared/data/claude-transcripts, else the fixtures].
+    #[arg(long)]
+    transcripts: Option<PathBuf>,
+    /// The native program of ccusage 20.0.24 [default: installed by npm into the temporary directory].
+    #[arg(long, env = "TAFFRAIL_CCUSAGE")]
+    ccusage: Option<PathBuf>,
     /// Where `taffrail` and `taffrail-hook` are.
     #[arg(long)]
     bin_dir: Option<PathBuf>,
@@ -111,12 +123,16 @@ enum Name {
     Ingest,
     /// Batches beside raw SQLite.
     Batch,
+    /// Log records of the client's telemetry beside an echo server.
+    Otlp,
     /// Reads on the large database.
     Reads,
     /// Start to ready.
     Startup,
     /// Resident memory and sizes on disk.
     Memory,
+    /// A quarter's transcripts beside ccusage.
+    Transcripts,
 }
 
 impl Name {
@@ -125,9 +141,11 @@ impl Name {
             Self::Hook => "Hook client",
             Self::Ingest => "Ingest, one by one",
             Self::Batch => "Ingest, in batches",
+            Self::Otlp => "Telemetry",
             Self::Reads => "Reads",
             Self::Startup => "Start-up",
             Self::Memory => "Memory and size",
+            Self::Transcripts => "Transcripts",
         }
     }
 }
@@ -140,6 +158,9 @@ pub(crate) struct Bench {
     pub(crate) db: Option<PathBuf>,
     pub(crate) db_events: u64,
     pub(crate) drop_caches: bool,
+    pub(crate) transcripts_bytes: u64,
+    pub(crate) transcripts: Option<PathBuf>,
+    pub(crate) ccusage: Option<PathBuf>,
 }
 
 impl Bench {
@@ -174,6 +195,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         db: args.db.clone(),
         db_events: args.db_events.unwrap_or(size.of(2_000, 200_000, LARGE_EVENTS)),
         drop_caches: args.drop_caches,
+        transcripts_bytes: args.transcripts_mb.unwrap_or(size.of(2, 100, 1_000)) * 1_000_000,
+        transcripts: args.transcripts.clone(),
+        ccusage: args.ccusage.clone(),
     };
     let mut report = resumed(args)?.unwrap_or_else(|| new_report(size, context.scratch.path()));
     for name in chosen(&args.only) {
@@ -201,9 +225,11 @@ fn measure(name: Name, context: &Bench) -> Result<Section> {
         Name::Hook => hook::measure(context)?,
         Name::Ingest => ingest::one_by_one(context)?,
         Name::Batch => ingest::batches(context)?,
+        Name::Otlp => otlp::measure(context)?,
         Name::Reads => reads::measure(context)?,
         Name::Startup => startup::measure(context)?,
         Name::Memory => memory::measure(context)?,
+        Name::Transcripts => transcripts::measure(context)?,
     };
     name.title().clone_into(&mut section.name);
     section.seconds = begun.elapsed().as_secs_f64();

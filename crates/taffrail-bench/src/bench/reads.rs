@@ -277,7 +277,7 @@ fn read_first(bench: &Bench, route: &Route, dir: &Path, log: &Path) -> Result<Du
     Ok(took)
 }
 
-fn drop_caches() -> Result<()> {
+pub(super) fn drop_caches() -> Result<()> {
     rustix::fs::sync();
     let mut file =
         fs::File::options().write(true).open("/proc/sys/vm/drop_caches").context("cannot drop caches")?;
