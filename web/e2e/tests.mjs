@@ -369,7 +369,7 @@ export const tests = [
       assert.match(await page.innerText(byId('sureness')), /All of it exact/)
       // 3 requests: 30 fresh, 150 out, 14,000 read and 28,000 written: 42,180 in all, a third of the input read.
       assert.match(await page.innerText(byId('token-card')), /42\.2K[\s\S]*30 \/ 150[\s\S]*28K \/ 0[\s\S]*33\.3 %/)
-      assert.match(await page.innerText(byId('cost-by-model')), /claude-opus-5-5\s+3\s+42\.2K\s+\$0\.1459/)
+      assert.match(await page.innerText(byId('cost-by-model')), /claude-opus-5-5\s+3\s+42\.2K\s+\$0\.15/)
       const apps = page.locator(`${byId('cost-by-app')} tbody tr`)
       assert.deepEqual(await apps.evaluateAll((rows) => rows.map((row) => row.cells[4].innerText)), ['$0.14', '$0.0038'], 'the dearest first')
       assert.equal(await page.locator(byId('unpriced')).count(), 0)
@@ -377,7 +377,7 @@ export const tests = [
       await server.bill({ ...stats, model: 'made-up-model-1', cost_usd: null })
       await until('a loud mark', async () => (await page.innerText(byId('unpriced'))).includes('made-up-model-1'))
       assert.match(await page.innerText(byId('unpriced')), /1 request has no known price/)
-      assert.match(await page.innerText(byId('cost-card')), /Not all priced[\s\S]*\$0\.1459[\s\S]*\$0\.1459 exact/)
+      assert.match(await page.innerText(byId('cost-card')), /Not all priced[\s\S]*\$0\.15[\s\S]*\$0\.15 exact/)
       assert.match(await page.innerText(byId('cost-by-model')), /made-up-model-1[\s\S]*No price/)
       await page.goto(`${server.url}/live`)
       await page.waitForSelector(byId('running-unpriced'))
