@@ -11,6 +11,8 @@ pub mod ids;
 #[cfg(feature = "normalize")]
 pub mod event;
 #[cfg(feature = "normalize")]
+pub mod json_syntax;
+#[cfg(feature = "normalize")]
 pub mod ledger;
 #[cfg(feature = "normalize")]
 pub mod normalize;

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::syntax::{Step as Byte, Syntax};
+use crate::json_syntax::{Step as Byte, Syntax};
 
 /// The largest record read as one; what is larger is counted as bad.
 pub const OBJECT_MAX_BYTES: usize = 64 << 20;
@@ -205,7 +205,7 @@ impl Decoder {
         {
             return Some(found);
         }
-        let syntax = Syntax::new(self.indent);
+        let syntax = Syntax::new(Some(self.indent));
         self.state = State::Object { syntax, scanned: 0, is_broken: false };
         None
     }
@@ -346,7 +346,7 @@ fn next_record(line: &[u8]) -> Option<usize> {
         let next = RECORD_STARTS.iter().filter_map(|start| memchr::memmem::find(rest, start)).min()?;
         at += next;
         let candidate = trim_end(&line[at..]);
-        let mut syntax = Syntax::new(usize::MAX);
+        let mut syntax = Syntax::new(Some(usize::MAX));
         let (_, end) = scan(&mut syntax, candidate);
         if end == Some(Byte::Complete) {
             return Some(at);

@@ -12,7 +12,6 @@ mod place;
 mod prompts;
 mod quick;
 mod record;
-mod syntax;
 
 pub mod decode;
 pub mod gemini;

@@ -6,7 +6,6 @@ mod identity;
 pub(crate) mod progress;
 pub(crate) mod sink;
 mod stream;
-mod syntax;
 mod transcripts;
 
 use std::path::PathBuf;

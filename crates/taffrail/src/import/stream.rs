@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-use super::syntax::{Step, Syntax};
+use taffrail_event::json_syntax::{Step, Syntax};
 
 /// The largest object read as one (the server takes bodies of 32 MiB); what is larger comes out as junk.
 pub(crate) const OBJECT_MAX_BYTES: usize = 30 << 20;
@@ -139,7 +139,7 @@ impl<R: Read> Decoder<R> {
 
     /// Follows the object at `start` to its end, or to where it stops being one.
     fn scan_object(&mut self) -> io::Result<Found> {
-        let mut syntax = Syntax::new();
+        let mut syntax = Syntax::new(None);
         let mut at = self.start;
         loop {
             while let Some(&byte) = self.buffer.get(at) {

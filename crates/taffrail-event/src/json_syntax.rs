@@ -1,17 +1,17 @@
 //! Follows one JSON object byte by byte: where it ends, or the first byte that cannot belong to it (RFC 8259).
 //!
-//! A line that begins with `{` no further in than the object itself ends it: writers of lines begin every record so,
-//! and writers of indented JSON never put an inner object there. So a torn line does not swallow those behind it.
-//! Depth costs one bit a level and ends at [`DEPTH_MAX`]. UTF-8 is not checked here.
+//! Where the object's indent is given, a line that begins with `{` no further in than the object itself ends it: writers of
+//! lines begin every record so, and writers of indented JSON never put an inner object there. So a torn line does not swallow
+//! those behind it. Depth costs one bit a level and ends at [`DEPTH_MAX`]. UTF-8 is not checked here.
 
 use serde::{Deserialize, Serialize};
 
-/// The deepest nesting that is followed; an object below the decoder's limit of size cannot reach it.
-const DEPTH_MAX: usize = super::decode::OBJECT_MAX_BYTES;
+/// The deepest nesting that is followed; an object below the decoders' limits of size cannot reach it.
+const DEPTH_MAX: usize = 64 << 20;
 
 /// What a byte meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// The object goes on.
     More,
     /// This byte closed the object.
@@ -55,11 +55,11 @@ enum Number {
 
 /// The state after the bytes so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Syntax {
+pub struct Syntax {
     state: State,
     string_is_key: bool,
-    /// Blanks before the object on its line.
-    indent: usize,
+    /// Blanks before the object on its line; none where lines end nothing.
+    indent: Option<usize>,
     /// Blanks seen on a line that has nothing else yet.
     line_indent: Option<usize>,
     depth: usize,
@@ -68,8 +68,9 @@ pub(super) struct Syntax {
 }
 
 impl Syntax {
-    /// Nothing read yet; the first byte must be a `{`, and so many blanks stand before it on its line.
-    pub(super) const fn new(indent: usize) -> Self {
+    /// Nothing read yet; the first byte must be a `{`, and so many blanks stand before it on its line. With none, a line
+    /// never ends the object.
+    pub const fn new(indent: Option<usize>) -> Self {
         Self {
             state: State::Start,
             string_is_key: false,
@@ -81,17 +82,17 @@ impl Syntax {
     }
 
     /// Whether the state is one that these bytes can have led to; false for a damaged copy.
-    pub(super) fn is_sound(&self) -> bool {
+    pub fn is_sound(&self) -> bool {
         self.depth <= self.objects.len() * 64 && (self.depth > 0 || self.state == State::Start)
     }
 
     /// Whether the next byte is one of a string's text.
-    pub(super) fn in_text(&self) -> bool {
+    pub fn in_text(&self) -> bool {
         self.state == State::InString
     }
 
     /// Takes the next byte.
-    pub(super) fn step(&mut self, byte: u8) -> Step {
+    pub fn step(&mut self, byte: u8) -> Step {
         match self.state {
             State::InString => self.in_string(byte),
             State::Escape => match byte {
@@ -106,7 +107,11 @@ impl Syntax {
             State::Literal(first, seen) => self.in_literal(first, seen, byte),
             State::Number(part) => self.in_number(part, byte),
             _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => self.blank(byte),
-            _ if byte == b'{' && self.line_indent.is_some_and(|indent| indent <= self.indent) => Step::Broken,
+            _ if byte == b'{'
+                && self.line_indent.is_some_and(|here| self.indent.is_some_and(|own| here <= own)) =>
+            {
+                Step::Broken
+            }
             state => {
                 self.line_indent = None;
                 self.between(state, byte)
