@@ -27,6 +27,12 @@ impl<'a> Text<'a> {
 pub(super) struct Number(pub(super) Option<f64>, Option<u64>);
 
 impl Number {
+    /// A whole number below 2^53.
+    #[allow(clippy::cast_precision_loss, reason = "there is none below 2^53")]
+    pub(super) const fn whole(n: u64) -> Self {
+        Self(Some(n as f64), Some(n))
+    }
+
     /// Rounded down; none where it is negative or no number.
     pub(super) fn count(self) -> Option<u64> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]

@@ -1,9 +1,9 @@
 //! What each type of record tells.
 
 use super::parser::Parser;
-use super::record::{ApiError, Block, Inner, Iterations, Message, Record, SpawnInput, WireUsage};
-use super::{AgentSighting, Mark, MarkKind, lenient::List, prompts};
-use crate::ids::{EventId, TimestampMs, bounded_id};
+use super::record::{ApiError, Block, Blocks, Inner, Iterations, Message, Record, SpawnInput, WireUsage};
+use super::{AgentSighting, Mark, MarkKind, lenient::List, merge, prompts};
+use crate::ids::{EventId, ID_MAX_BYTES, TimestampMs, bounded_id};
 use crate::ledger::{
     ClientModelTotal, ClientTotal, FailureSighting, RequestSighting, Speed, Terms, Usage, Witness, nano_usd,
 };
@@ -57,7 +57,10 @@ impl Parser {
     /// Draws the facts out of one record of a transcript.
     pub(super) fn line(&mut self, record: &Record<'_>) {
         let ts = self.moment(record.timestamp.0.and_then(stamp));
-        let session = self.session_of(record);
+        self.note_session(record);
+        let is_session_known = self.known.session.is_some();
+        // Lent to the scene, and given back after it.
+        let session = self.known.session.take().unwrap_or_else(|| self.session_of_file());
         let own = record.agent_id.get().map(bounded_id);
         let agent = own.or_else(|| self.file.agent_id.clone());
         let inline = agent.is_none() && record.is_sidechain.0;
@@ -78,6 +81,7 @@ impl Parser {
             _ => self.facts.counts.unknown += 1,
         }
         self.place(record, &scene);
+        self.known.session = is_session_known.then_some(scene.session);
     }
 
     /// The session and the subagent that a record is of.
@@ -137,39 +141,53 @@ impl Parser {
             self.facts.counts.unknown += 1;
             return;
         };
-        let message_id = told.message.id.get().map(bounded_id);
-        let request_id = told.request_id.map(bounded_id);
         let tokens = usage_of(usage);
+        let inner = has_inner_requests(usage);
+        let known = self.facts.requests.last().filter(|last| !inner && is_again(last, told, scene));
+        // What is known of a message is not told anew.
+        let anew =
+            |field: fn(&RequestSighting) -> &Option<String>| known.is_none_or(|known| field(known).is_none());
+        let message_id = told.message.id.get().filter(|_| known.is_none()).map(bounded_id);
+        let request_id = told.request_id.filter(|_| anew(|known| &known.request_id)).map(bounded_id);
         let message_id = message_id.or_else(|| {
             let named = || derived_id(told.uuid, &scene.session, ts, &tokens);
-            request_id.is_none().then(named)
+            (known.is_none() && request_id.is_none()).then(named)
         });
+        let stop_reason = told.message.stop_reason.get();
         let sighting = RequestSighting {
             witness: told.witness,
             ts,
             message_id,
             request_id,
-            session_id: scene.session.clone(),
+            session_id: if known.is_some() { String::new() } else { scene.session.clone() },
             born: scene.born,
-            agent_id: scene.agent.clone(),
-            agent_type: scene.agent_type.clone(),
-            prompt_id: self.known.prompt.clone(),
+            agent_id: scene.agent.as_ref().filter(|_| known.is_none()).cloned(),
+            agent_type: scene.agent_type.as_ref().filter(|_| anew(|known| &known.agent_type)).cloned(),
+            prompt_id: self.known.prompt.as_ref().filter(|_| anew(|known| &known.prompt_id)).cloned(),
             app: None,
             user: None,
             model: bounded_id(model),
             usage: Some(tokens),
             // The zeros of a fork are no last word.
-            is_final: told.message.stop_reason.get().is_some() && tokens != Usage::default(),
+            is_final: stop_reason.is_some() && tokens != Usage::default(),
             terms: terms_of(usage),
-            query_source: told.query_source.map(bounded_id),
-            effort: told.effort.map(bounded_id),
-            stop_reason: told.message.stop_reason.get().map(bounded_id),
+            query_source: told.query_source.filter(|_| anew(|known| &known.query_source)).map(bounded_id),
+            effort: told.effort.filter(|_| anew(|known| &known.effort)).map(bounded_id),
+            stop_reason: stop_reason.filter(|_| anew(|known| &known.stop_reason)).map(bounded_id),
             duration_ms: None,
             ttft_ms: None,
             attempts: None,
             told_cost_nano_usd: told.told_cost,
         };
-        self.iterations(usage, &sighting);
+        if known.is_some() {
+            if let Some(last) = self.facts.requests.last_mut() {
+                merge(last, sighting);
+            }
+            return;
+        }
+        if inner {
+            self.iterations(usage, &sighting);
+        }
         self.request_seen(sighting);
     }
 
@@ -177,9 +195,6 @@ impl Parser {
     /// and compactions on the server. (The executor's own iterations are in the message's counts.)
     fn iterations(&mut self, usage: &WireUsage<'_>, outer: &RequestSighting) {
         let json = usage.iterations.json();
-        if !json.contains("advisor_message") && !json.contains("compaction") {
-            return;
-        }
         let Ok(List(iterations)) = serde_json::from_str::<Iterations<'_>>(json) else { return };
         let name = outer.message_id.as_deref().or(outer.request_id.as_deref()).unwrap_or_default();
         for (n, iteration) in iterations.iter().enumerate() {
@@ -202,7 +217,11 @@ impl Parser {
 
     /// Calls that start a subagent.
     fn spawns(&mut self, record: &Record<'_>, scene: &Scene) {
-        let (Some(ts), content) = (scene.ts, record.message.content.json()) else { return };
+        let content = &record.message.content;
+        let (Some(ts), None | Some(Blocks { may_spawn: true, .. })) = (scene.ts, content.blocks) else {
+            return;
+        };
+        let content = content.json();
         if !content.contains("\"Task\"") && !content.contains("\"Agent\"") {
             return;
         }
@@ -435,6 +454,22 @@ struct Request<'m, 'a> {
     effort: Option<&'m str>,
     query_source: Option<&'m str>,
     told_cost: Option<i64>,
+}
+
+/// Whether a line is another one of the message seen last, which most are. One whose id is too long is looked for as any.
+fn is_again(last: &RequestSighting, told: &Request<'_, '_>, scene: &Scene) -> bool {
+    let id = told.message.id.get().filter(|id| id.len() <= ID_MAX_BYTES);
+    id.is_some()
+        && last.message_id.as_deref() == id
+        && last.witness == told.witness
+        && last.session_id == scene.session
+        && last.agent_id == scene.agent
+}
+
+/// Whether the vendor made requests within this one.
+fn has_inner_requests(usage: &WireUsage<'_>) -> bool {
+    let json = usage.iterations.json();
+    json.contains("advisor_message") || json.contains("compaction")
 }
 
 /// The model, if the message came from one.

@@ -13,6 +13,7 @@ mod prompts;
 mod quick;
 mod record;
 
+pub mod calls;
 pub mod decode;
 pub mod gemini;
 

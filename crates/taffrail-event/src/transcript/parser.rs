@@ -54,17 +54,42 @@ pub struct Parser {
     pub(super) index: Index,
     /// The whole document, of kinds that are one.
     document: Vec<u8>,
-    parse: Parse,
+    reader: Reader,
 }
 
-/// Makes one object typed; none where it is not JSON.
-pub(super) type Parse = for<'b> fn(&'b [u8]) -> Option<Record<'b>>;
+/// Makes one object typed.
+#[derive(Default)]
+struct Reader {
+    quick: quick::Reader,
+    /// Whether serde reads every line: what the quick reader is held against.
+    #[cfg(test)]
+    is_plain: bool,
+}
+
+impl Reader {
+    /// Gives the record of a line or an object to `take`; none where it is not JSON.
+    fn record(&mut self, bytes: &[u8], take: impl FnOnce(&Record<'_>)) -> Option<()> {
+        // Made in its place: a record is large, and most of them are only looked at.
+        let mut record = Record::default();
+        #[cfg(test)]
+        let is_read = !self.is_plain && self.quick.read(bytes, &mut record).is_some();
+        #[cfg(not(test))]
+        let is_read = self.quick.read(bytes, &mut record).is_some();
+        if !is_read {
+            record = serde_json::from_slice(bytes).ok()?;
+        }
+        take(&record);
+        Some(())
+    }
+}
 
 /// Where in the facts that wait something already stands.
 #[derive(Default)]
 pub(super) struct Index {
     pub(super) requests: HashMap<RequestKey, usize>,
     pub(super) sessions: HashMap<String, usize>,
+    /// Of the session seen last.
+    pub(super) session: usize,
     pub(super) agents: HashMap<(String, String), usize>,
 }
 
@@ -81,7 +106,7 @@ impl Parser {
             facts: Facts::default(),
             index: Index::default(),
             document: Vec::new(),
-            parse: quick_or_plain,
+            reader: Reader::default(),
         }
     }
 
@@ -143,30 +168,30 @@ impl Parser {
     fn read(&mut self, bytes: &[u8], at_end: bool) -> usize {
         let mut at = 0;
         let mut decoder = std::mem::take(&mut self.decoder);
+        let mut reader = std::mem::take(&mut self.reader);
         loop {
-            let (taken, found) = decoder.next(&bytes[at..], at_end, self.parse);
+            let (taken, found) =
+                decoder.next(&bytes[at..], at_end, |line| reader.record(line, |record| self.record(record)));
             let from = at;
             at += taken;
             match found {
-                Found::Line(record, _) => self.record(&record),
-                Found::Object(range) => self.object(&bytes[from + range.start..from + range.end]),
+                Found::Line((), _) => {}
+                Found::Object(range) => {
+                    self.object(&bytes[from + range.start..from + range.end], &mut reader);
+                }
                 Found::Junk(_) => self.facts.counts.bad += 1,
                 Found::More => break,
             }
         }
-        self.decoder = decoder;
+        (self.decoder, self.reader) = (decoder, reader);
         at
     }
 
     /// An object that was found by its syntax.
-    fn object(&mut self, bytes: &[u8]) {
-        if let Some(record) = (self.parse)(bytes) {
-            return self.record(&record);
-        }
-        let repaired = repaired(bytes);
-        match (self.parse)(&repaired) {
-            Some(record) => self.record(&record),
-            None => self.facts.counts.bad += 1,
+    fn object(&mut self, bytes: &[u8], reader: &mut Reader) {
+        let read = reader.record(bytes, |record| self.record(record));
+        if read.or_else(|| reader.record(&repaired(bytes), |record| self.record(record))).is_none() {
+            self.facts.counts.bad += 1;
         }
     }
 
@@ -218,22 +243,37 @@ impl Parser {
 
     /// The session of a record: its own, else the one before it, else the file's.
     pub(super) fn session_of(&mut self, record: &Record<'_>) -> String {
-        if let Some(own) = record.session_id.get() {
-            if self.known.session.as_deref() != Some(own) {
-                self.known.session = Some(bounded_id(own));
-            }
-        } else if let Some(told) = self.file.session_id.as_ref().filter(|_| self.known.session.is_none()) {
-            return told.clone();
+        self.note_session(record);
+        self.known.session.clone().unwrap_or_else(|| self.session_of_file())
+    }
+
+    /// Notes the session that a record names.
+    pub(super) fn note_session(&mut self, record: &Record<'_>) {
+        if let Some(own) = record.session_id.get()
+            && self.known.session.as_deref() != Some(own)
+        {
+            self.known.session = Some(bounded_id(own));
         }
-        self.known.session.clone().unwrap_or_else(|| "unknown".to_owned())
+    }
+
+    /// The session where no record has named one.
+    pub(super) fn session_of_file(&self) -> String {
+        self.file.session_id.clone().unwrap_or_else(|| "unknown".to_owned())
     }
 
     /// The entry of a session, made where it is new.
     pub(super) fn session_seen(&mut self, session_id: &str, ts: TimestampMs) -> &mut SessionSighting {
         // A fork or resume begins with lines of its parent, which are older than itself.
         let ts = ts.max(self.born().unwrap_or(ts));
-        let at = match self.index.sessions.get(session_id) {
-            Some(&at) => at,
+        // Most lines are of the session that the one before was of.
+        let before = self.facts.sessions.get(self.index.session);
+        let at = if before.is_some_and(|before| before.session_id == session_id) {
+            Some(self.index.session)
+        } else {
+            self.index.sessions.get(session_id).copied()
+        };
+        let at = match at {
+            Some(at) => at,
             None => {
                 self.index.sessions.insert(session_id.to_owned(), self.facts.sessions.len());
                 let session_id = session_id.to_owned();
@@ -246,6 +286,7 @@ impl Parser {
                 self.facts.sessions.len() - 1
             }
         };
+        self.index.session = at;
         let session = &mut self.facts.sessions[at];
         session.first = session.first.min(ts);
         session.last = session.last.max(ts);
@@ -254,11 +295,19 @@ impl Parser {
 
     /// Merges what is told of a subagent into what waits.
     pub(super) fn agent_seen(&mut self, told: AgentSighting) {
-        let key = (told.session_id.clone(), told.agent_id.clone());
-        let Some(&at) = self.index.agents.get(&key) else {
-            self.index.agents.insert(key, self.facts.agents.len());
-            self.facts.agents.push(told);
-            return;
+        let is_told =
+            |known: &AgentSighting| known.agent_id == told.agent_id && known.session_id == told.session_id;
+        // Most lines of a subagent's file are of it alone.
+        let at = if self.facts.agents.last().is_some_and(is_told) {
+            self.facts.agents.len() - 1
+        } else {
+            let key = (told.session_id.clone(), told.agent_id.clone());
+            let Some(&at) = self.index.agents.get(&key) else {
+                self.index.agents.insert(key, self.facts.agents.len());
+                self.facts.agents.push(told);
+                return;
+            };
+            at
         };
         let known = &mut self.facts.agents[at];
         known.agent_type = known.agent_type.take().or(told.agent_type);
@@ -270,8 +319,12 @@ impl Parser {
 
     /// Adds a request, or merges it with another line of the same message.
     pub(super) fn request_seen(&mut self, told: RequestSighting) {
-        let name = told.message_id.as_ref().or(told.request_id.as_ref()).cloned().unwrap_or_default();
-        let key = (name, told.session_id.clone(), told.agent_id.clone().unwrap_or_default());
+        // The lines of a message follow each other as a rule.
+        if let Some(last) = self.facts.requests.last_mut().filter(|last| is_same(last, &told)) {
+            return super::merge(last, told);
+        }
+        let key =
+            (name_of(&told).to_owned(), told.session_id.clone(), told.agent_id.clone().unwrap_or_default());
         match self.index.requests.get(&key) {
             Some(&at) if self.facts.requests[at].witness == told.witness => {
                 super::merge(&mut self.facts.requests[at], told);
@@ -284,24 +337,29 @@ impl Parser {
     }
 }
 
+/// What lines of the same message have in common; merging does not change it.
+fn name_of(request: &RequestSighting) -> &str {
+    request.message_id.as_ref().or(request.request_id.as_ref()).map_or("", String::as_str)
+}
+
+/// Whether both are sightings of the same message by the same witness.
+fn is_same(a: &RequestSighting, b: &RequestSighting) -> bool {
+    name_of(a) == name_of(b)
+        && a.witness == b.witness
+        && a.session_id == b.session_id
+        && a.agent_id.as_deref().unwrap_or_default() == b.agent_id.as_deref().unwrap_or_default()
+}
+
 #[cfg(test)]
 impl Parser {
     /// One that has every line read by serde.
     pub(super) fn plain(file: &FileFacts) -> Self {
-        Self { parse: plain, ..Self::new(file) }
+        Self { reader: Reader { is_plain: true, ..Reader::default() }, ..Self::new(file) }
     }
 }
 
-fn quick_or_plain(bytes: &[u8]) -> Option<Record<'_>> {
-    quick::record(bytes).or_else(|| plain(bytes))
-}
-
-fn plain(bytes: &[u8]) -> Option<Record<'_>> {
-    serde_json::from_slice(bytes).ok()
-}
-
 /// With replacement characters for what is no UTF-8 and for halves of surrogate pairs: clients cut texts anywhere.
-fn repaired(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn repaired(bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(bytes);
     let mut repaired = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

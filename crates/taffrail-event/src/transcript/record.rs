@@ -82,8 +82,17 @@ impl<'a> Raw<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content<'a> {
     pub(super) raw: Raw<'a>,
-    /// Whether one of its blocks is known to be a tool's result; where it is not, it may be one all the same.
-    pub(super) holds_result: bool,
+    /// What is known of its blocks, where they were looked at.
+    pub(super) blocks: Option<Blocks>,
+}
+
+/// What the blocks of a `message.content` are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Blocks {
+    /// One is a tool's result.
+    pub(super) hold_result: bool,
+    /// One has the name of a tool that starts a subagent.
+    pub(super) may_spawn: bool,
 }
 
 impl<'a> Content<'a> {
@@ -95,7 +104,7 @@ impl<'a> Content<'a> {
 
 impl<'de: 'a, 'a> serde::Deserialize<'de> for Content<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Raw::deserialize(deserializer).map(|raw| Self { raw, holds_result: false })
+        Raw::deserialize(deserializer).map(|raw| Self { raw, blocks: None })
     }
 }
 
