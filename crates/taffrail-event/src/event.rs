@@ -340,6 +340,8 @@ pub struct Metrics {
     pub compression_events: Option<u32>,
     /// Size of the tool's output, in bytes of JSON.
     pub output_bytes: Option<u64>,
+    /// Hash of what the tool gave back, its own timings left out: see `normalize::result::hash`.
+    pub result_hash: Option<i64>,
     /// Time the hook client itself took, in microseconds.
     pub hook_wall_us: Option<u64>,
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{Fields, string_of};
-use super::{calls, error, files, git, summary, warnings};
+use super::{calls, error, files, git, result, summary, warnings};
 use crate::HookEvent;
 use crate::event::{
     Arrival, ErrorInfo, Event, Fact, Issue, Legacy, Metrics, Payload, PromptOrigin, Source, ToolOutcome,
@@ -318,6 +318,7 @@ fn metrics(view: &View<'_>, fact: &Fact, hook_wall_us: Option<u64>) -> Metrics {
         agent_rss_bytes: None,
         compression_events: matches!(fact, Fact::PostCompact).then_some(1),
         output_bytes: view.response.filter(|_| ended).map(|raw| raw.len() as u64),
+        result_hash: view.response.or(view.error_text).filter(|_| ended).map(result::hash),
         hook_wall_us,
     }
 }

@@ -335,7 +335,7 @@ pub(super) fn of_tool_use_error(tool: &str, text: &str) -> ErrorInfo {
 }
 
 /// What the text of a tool result tells of its call; most texts tell no more than that it ended.
-pub(super) fn status_of_result(text: &str) -> CallStatus {
+pub(crate) fn status_of_result(text: &str) -> CallStatus {
     let head = prefix(text, 400);
     let has = |phrase: &str| head.contains(phrase);
     if has("[Request interrupted") || has("Interrupted by user") {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod files;
 pub mod git;
 pub mod otlp;
+pub mod result;
 pub mod warnings;
 
 mod build;

@@ -1,0 +1,2 @@
+ALTER TABLE tool_calls DROP COLUMN output_bytes;
+ALTER TABLE tool_calls DROP COLUMN result_hash;
