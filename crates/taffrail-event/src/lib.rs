@@ -13,6 +13,8 @@ pub mod event;
 #[cfg(feature = "normalize")]
 pub mod json_syntax;
 #[cfg(feature = "normalize")]
+pub mod json_text;
+#[cfg(feature = "normalize")]
 pub mod ledger;
 #[cfg(feature = "normalize")]
 pub mod normalize;

@@ -5,7 +5,6 @@
 //! their bytes. Comments and trailing commas are refused, since the client refuses them too.
 
 pub(crate) mod extras;
-mod json_text;
 
 use std::fs;
 use std::io::Write;
@@ -16,7 +15,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 use taffrail_event::HookEvent;
 
-use json_text::{Document, Step};
+use taffrail_event::json_text::{Document, Step};
 
 /// Events that are never registered: an empty answer to the first makes the creation fail, the second delays text.
 pub(crate) const UNREGISTERED_EVENTS: [HookEvent; 2] = [HookEvent::WorktreeCreate, HookEvent::MessageDisplay];

@@ -58,7 +58,7 @@ fn command(text: &str) -> Option<String> {
 /// The text of a message's content: a string, or the text blocks of a list. None where it holds a tool's result or no
 /// text at all.
 pub(super) fn text(content: &Content<'_>) -> Option<String> {
-    if content.holds_result {
+    if content.blocks.is_some_and(|blocks| blocks.hold_result) {
         return None;
     }
     let content = content.json();

@@ -7,8 +7,8 @@
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
-use super::json_text::{Document, Step};
 use super::parse;
+use taffrail_event::json_text::{Document, Step};
 
 /// Says that the telemetry's address is ours; the client passes it by.
 const MARK: &str = "TAFFRAIL_OTLP_ENDPOINT";
@@ -139,7 +139,7 @@ fn add_missing(document: &mut Document, endpoint: &str) -> Result<()> {
     let wanted = TELEMETRY.iter().chain(&INTERVALS).copied().chain([(ENDPOINT, endpoint), (MARK, endpoint)]);
     if document.get(&[Step::Key(ENV)]).is_none() {
         let env: Map<String, Value> = wanted.map(|(name, value)| (name.to_owned(), json!(value))).collect();
-        return document.append(&[], Some(ENV), &Value::Object(env));
+        return Ok(document.append(&[], Some(ENV), &Value::Object(env))?);
     }
     for (name, value) in wanted {
         if document.get(&[Step::Key(ENV), Step::Key(name)]).is_none() {
@@ -180,7 +180,7 @@ fn add_statusline(document: &mut Document, command: &str) -> Result<()> {
         ),
         None => {}
     }
-    document.append(&[], Some(STATUS_LINE), &wanted)
+    Ok(document.append(&[], Some(STATUS_LINE), &wanted)?)
 }
 
 fn our_endpoint(document: &Document) -> Option<String> {

@@ -4,15 +4,38 @@
 
 use std::ops::Range;
 
-use anyhow::{Result, bail};
 use serde_json::Value;
 
 /// Deepest nesting that is edited.
 const DEPTH_LIMIT: usize = 128;
 
+/// Why an edit was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JsonTextError(String);
+
+impl std::fmt::Display for JsonTextError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for JsonTextError {}
+
+impl From<serde_json::Error> for JsonTextError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+type Result<T> = std::result::Result<T, JsonTextError>;
+
+fn refused<T>(why: &str) -> Result<T> {
+    Err(JsonTextError(why.to_owned()))
+}
+
 /// JSON text and where its values stand.
 #[derive(Debug, Clone)]
-pub(crate) struct Document {
+pub struct Document {
     text: String,
     root: Node,
     style: Style,
@@ -40,8 +63,10 @@ struct Item {
 
 /// One step from a value to a value in it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Step<'a> {
+pub enum Step<'a> {
+    /// To a member of an object.
     Key(&'a str),
+    /// To an element of an array.
     Index(usize),
 }
 
@@ -58,7 +83,7 @@ impl Document {
     ///
     /// # Errors
     /// When the text is not strict JSON.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str) -> Result<Self> {
         let body = text.trim_start_matches('\u{feff}');
         serde_json::from_str::<Value>(body)?;
         let mut scanner = Scanner { text: text.as_bytes(), at: text.len() - body.len() };
@@ -68,12 +93,13 @@ impl Document {
         Ok(Self { text: text.to_owned(), root, style })
     }
 
-    pub(crate) fn text(&self) -> &str {
+    /// The text as it is now.
+    pub fn text(&self) -> &str {
         &self.text
     }
 
     /// The value at a path.
-    pub(crate) fn get(&self, path: &[Step<'_>]) -> Option<Value> {
+    pub fn get(&self, path: &[Step<'_>]) -> Option<Value> {
         let node = self.node(path)?;
         serde_json::from_str(&self.text[node.span.clone()]).ok()
     }
@@ -82,12 +108,12 @@ impl Document {
     ///
     /// # Errors
     /// When there is no such object or array.
-    pub(crate) fn append(&mut self, path: &[Step<'_>], key: Option<&str>, value: &Value) -> Result<()> {
-        let Some(node) = self.node(path) else { bail!("nothing at that place") };
+    pub fn append(&mut self, path: &[Step<'_>], key: Option<&str>, value: &Value) -> Result<()> {
+        let Some(node) = self.node(path) else { return refused("nothing at that place") };
         let items: Vec<&Item> = match (&node.kind, key) {
             (Kind::Object(members), Some(_)) => members.iter().map(|(_, item)| item).collect(),
             (Kind::Array(elements), None) => elements.iter().collect(),
-            _ => bail!("not the kind of value that was expected"),
+            _ => return refused("not the kind of value that was expected"),
         };
         let inner = node.span.start + 1..node.span.end - 1;
         let spread = match items.last() {
@@ -119,20 +145,20 @@ impl Document {
     ///
     /// # Errors
     /// When there is nothing at that path.
-    pub(crate) fn remove(&mut self, path: &[Step<'_>]) -> Result<()> {
-        let Some((last, parent)) = path.split_last() else { bail!("the document itself stays") };
-        let Some(parent) = self.node(parent) else { bail!("nothing at that place") };
+    pub fn remove(&mut self, path: &[Step<'_>]) -> Result<()> {
+        let Some((last, parent)) = path.split_last() else { return refused("the document itself stays") };
+        let Some(parent) = self.node(parent) else { return refused("nothing at that place") };
         let (items, index): (Vec<&Item>, usize) = match (&parent.kind, last) {
             (Kind::Object(members), Step::Key(key)) => {
                 let Some(index) = members.iter().rposition(|(name, _)| name == key) else {
-                    bail!("no such member")
+                    return refused("no such member");
                 };
                 (members.iter().map(|(_, item)| item).collect(), index)
             }
             (Kind::Array(elements), Step::Index(index)) if *index < elements.len() => {
                 (elements.iter().collect(), *index)
             }
-            _ => bail!("nothing at that place"),
+            _ => return refused("nothing at that place"),
         };
         let range = match (index, items.get(index + 1)) {
             (0, None) => parent.span.start + 1..parent.span.end - 1,
@@ -263,7 +289,7 @@ impl Scanner<'_> {
 
     fn value(&mut self, depth: usize) -> Result<Node> {
         if depth > DEPTH_LIMIT {
-            bail!("nested too deeply");
+            return refused("nested too deeply");
         }
         let start = self.at;
         let kind = match self.peek() {
