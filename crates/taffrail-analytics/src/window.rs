@@ -7,8 +7,8 @@
 //! History is [`HISTORY_STEPS`] equal steps of W/30. Where a step is a minute or longer (1h: 2 min,
 //! 6h: 12 min, 24h: 48 min, 7d: 5.6 h, 30d: 24 h) it is summed from rollups, the last step holding the
 //! unfinished unit; a rollup belongs to the step it begins in. Where it is shorter (1m: 2 s, 5m: 10 s,
-//! 15m: 30 s) rollups cannot tell the steps apart: history is counted from the rows of the last W
-//! themselves, which a range on the time-ordered primary key bounds ([`Window::history_source`]).
+//! 15m: 30 s) it is summed from the fine rollups of 2 seconds, which are kept for a while only; where they are not
+//! there, the same steps are counted from the rows of the last W ([`Window::history_resolution`]).
 
 /// How many steps a history has.
 pub const HISTORY_STEPS: usize = 30;
@@ -34,6 +34,8 @@ pub enum Window {
 /// The rollups a window is summed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
+    /// One row every two seconds.
+    Fine,
     /// One row a minute.
     Minute,
     /// One row an hour.
@@ -44,19 +46,11 @@ impl Resolution {
     /// The length of one rollup, in milliseconds.
     pub const fn ms(self) -> i64 {
         match self {
+            Self::Fine => 2_000,
             Self::Minute => MINUTE_MS,
             Self::Hour => HOUR_MS,
         }
     }
-}
-
-/// What a history is made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HistorySource {
-    /// The rows themselves: the steps are shorter than a minute.
-    Rows,
-    /// The rollups of the window's resolution.
-    Rollups,
 }
 
 /// A window laid on the clock; all in milliseconds since the Unix epoch, `from` inclusive, `to` exclusive
@@ -69,7 +63,7 @@ pub struct Bounds {
     pub to: i64,
     /// The length of one step of the history.
     pub step: i64,
-    /// Where the first step begins; `history_from + 30 * step` is now, or the end of the unit that now lies in.
+    /// Where the first step begins; `history_from + 30 * step` is the end of the rollup that now lies in.
     pub history_from: i64,
 }
 
@@ -119,9 +113,9 @@ impl Window {
         }
     }
 
-    /// What its history is made from.
-    pub const fn history_source(self) -> HistorySource {
-        if self.step_ms() < MINUTE_MS { HistorySource::Rows } else { HistorySource::Rollups }
+    /// The rollups its history is summed from: the coarsest that tell its steps apart.
+    pub const fn history_resolution(self) -> Resolution {
+        if self.step_ms() < MINUTE_MS { Resolution::Fine } else { self.resolution() }
     }
 
     /// The length of one step of its history, in milliseconds.
@@ -133,10 +127,8 @@ impl Window {
     pub const fn bounds(self, now_ms: i64) -> Bounds {
         let unit = self.resolution().ms();
         let step = self.step_ms();
-        let history_to = match self.history_source() {
-            HistorySource::Rows => now_ms,
-            HistorySource::Rollups => floor_to(now_ms, unit) + unit,
-        };
+        let history_unit = self.history_resolution().ms();
+        let history_to = floor_to(now_ms, history_unit) + history_unit;
         Bounds {
             from: floor_to(now_ms - self.length_ms(), unit),
             to: now_ms,
@@ -208,15 +200,15 @@ mod tests {
     }
 
     #[test]
-    fn short_windows_read_their_history_from_rows() {
-        let rows: Vec<_> = Window::ALL
+    fn short_windows_have_their_history_in_fine_rollups() {
+        let fine: Vec<_> = Window::ALL
             .iter()
-            .filter(|w| w.history_source() == HistorySource::Rows)
+            .filter(|w| w.history_resolution() == Resolution::Fine)
             .map(|w| w.name())
             .collect();
-        assert_eq!(rows, ["1m", "5m", "15m"]);
+        assert_eq!(fine, ["1m", "5m", "15m"]);
         let bounds = Window::M1.bounds(1_795_333_438_402);
-        assert_eq!((bounds.step, bounds.history_from), (2_000, 1_795_333_438_402 - MINUTE_MS));
+        assert_eq!((bounds.step, bounds.history_from), (2_000, 1_795_333_440_000 - MINUTE_MS));
     }
 
     proptest! {
