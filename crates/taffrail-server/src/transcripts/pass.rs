@@ -1,19 +1,20 @@
 //! Takes many files into the ledger: readers parse on their own threads while this one commits.
 //!
-//! A batch has about [`BATCH_FACTS`] facts, of one file or of many; [`BATCHES_WAITING`] wait at most. A file is claimed
-//! from the look at what is known of it to the commit of its last piece. A reader that must wait for a claim first
-//! hands on what it holds, so that two passes never wait for each other.
+//! A batch has about [`BATCH_FACTS`] facts, of one file or of many; [`BATCHES_WAITING`] wait at most. Many batches share a
+//! transaction of about [`HELD_FACTS`]; a gentle pass commits each. A file is claimed from the look at what is known of it
+//! to the commit of its last piece. A reader that must wait for a claim first hands on what it holds, and while one
+//! waits each batch is committed, so that two passes never wait for each other.
 
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use taffrail_event::ids::hash_parts;
-use taffrail_store::{AppendError, TranscriptChunk};
+use taffrail_store::{AppendError, Import, TranscriptChunk, TranscriptFile, TranscriptOutcome};
 
 use super::claims::Claim;
 use super::place::{Plan, plan};
@@ -23,14 +24,18 @@ use super::walk::{Found, Pick, facts_of};
 use super::{Progress, Totals, Transcripts, apps};
 use crate::clock;
 
-/// Facts of one transaction, about.
-const BATCH_FACTS: usize = 4_000;
+/// Facts that a reader hands on together, about: few, so that the writer begins early and ends soon after the readers.
+const BATCH_FACTS: usize = 1_000;
+/// Facts of one transaction, about: many, for each transaction of an import touches the same pages again.
+const HELD_FACTS: usize = 48_000;
+/// Files of one transaction that has so many facts. Fewer than the sessions whose projects are remembered.
+const HELD_FILES: usize = 4_000;
 /// Facts of one transaction while others want the writer, too.
 const BATCH_FACTS_GENTLE: usize = 500;
-/// Files of one transaction.
+/// Files that a reader hands on together.
 const BATCH_FILES: usize = 256;
 /// Batches that wait for the writer.
-const BATCHES_WAITING: usize = 1;
+const BATCHES_WAITING: usize = 4;
 /// Threads that parse, at most.
 const READERS_MAX: usize = 4;
 /// A pass with less to read than this needs no thread, in bytes.
@@ -79,6 +84,15 @@ struct Batch {
     files_done: u64,
 }
 
+/// What the store was told and has not committed.
+#[derive(Default)]
+struct Held {
+    files: Vec<TranscriptFile>,
+    claims: Vec<Claim>,
+    facts: usize,
+    outcome: TranscriptOutcome,
+}
+
 /// Where a reader's batches go; false where nobody takes them any more.
 type Deliver<'a> = dyn FnMut(Batch) -> bool + 'a;
 
@@ -112,6 +126,8 @@ impl Transcripts {
             sessions: HashSet::new(),
             rejected: HashSet::new(),
             retrying: false,
+            import: self.store.import_transcripts(),
+            held: Held::default(),
             on_progress,
         };
         (course.on_progress)(course.progress);
@@ -151,6 +167,8 @@ struct Course<'a> {
     /// Files of which the store refused something.
     rejected: HashSet<PathBuf>,
     retrying: bool,
+    import: Import<'a>,
+    held: Held,
     on_progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -158,11 +176,11 @@ impl Course<'_> {
     /// For little: read, commit, read on.
     fn alone(&mut self, files: Vec<Found>) -> Result<(), PassError> {
         let (transcripts, pass) = (self.transcripts, self.pass);
-        let files = Mutex::new(files.into_iter());
+        let (files, waiting) = (Mutex::new(files.into_iter()), AtomicUsize::new(0));
         let mut result = Ok(());
-        Reader { transcripts, pass, files: &files }.run(&mut |mut batch| {
+        Reader { transcripts, pass, files: &files, waiting: &waiting }.run(&mut |mut batch| {
             batch.assign(transcripts, pass);
-            result = self.commit(batch);
+            result = self.take(batch, &waiting);
             result.is_ok()
         });
         result.and_then(|()| self.end())
@@ -179,7 +197,7 @@ impl Course<'_> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let readers = if self.pass.pace == Pace::Full { cores.clamp(1, READERS_MAX) } else { 1 };
         let (transcripts, pass) = (self.transcripts, self.pass);
-        let files = Mutex::new(files.into_iter());
+        let (files, waiting) = (&Mutex::new(files.into_iter()), &AtomicUsize::new(0));
         std::thread::scope(|scope| {
             let (to, read) = mpsc::sync_channel::<Batch>(BATCHES_WAITING);
             // One thread alone finds the projects: a session's is the same for all of its files. The writer need not
@@ -194,36 +212,44 @@ impl Course<'_> {
                 }
             });
             for _ in 0..readers {
-                let (to, files): (SyncSender<Batch>, _) = (to.clone(), &files);
+                let to: SyncSender<Batch> = to.clone();
                 scope.spawn(move || {
-                    Reader { transcripts, pass, files }.run(&mut |batch| to.send(batch).is_ok());
+                    Reader { transcripts, pass, files, waiting }.run(&mut |batch| to.send(batch).is_ok());
                 });
             }
             drop(to);
             for batch in batches {
                 // Leaving drops the receiver, and with it the readers' wish to go on.
-                self.commit(batch)?;
+                self.take(batch, waiting)?;
             }
             self.end()
         })
     }
 
-    fn end(&self) -> Result<(), PassError> {
+    fn end(&mut self) -> Result<(), PassError> {
+        self.commit()?;
         if self.pass.cancel.load(Ordering::Relaxed) { Err(PassError::Cancelled) } else { Ok(()) }
     }
 
-    fn commit(&mut self, batch: Batch) -> Result<(), PassError> {
-        let Batch { mut chunks, claims, errors, bytes, files_done, .. } = batch;
+    fn take(&mut self, batch: Batch, waiting: &AtomicUsize) -> Result<(), PassError> {
+        let Batch { mut chunks, claims, errors, facts, bytes, files_done } = batch;
         // Of a file that the store refused nothing later may go in: it would hide what is missing.
         chunks.retain(|chunk| !self.rejected.contains(&chunk.file.path));
         self.count(&chunks);
+        self.held.claims.extend(claims);
+        self.held.facts += facts;
         if !self.pass.dry_run && !chunks.is_empty() {
             self.store(chunks)?;
+        }
+        let is_much = self.held.facts >= HELD_FACTS || self.held.claims.len() >= HELD_FILES;
+        // What is noted of a file that failed builds on what was remembered of it.
+        let is_due = is_much || !errors.is_empty() || self.pass.pace == Pace::Gentle;
+        if is_due || waiting.load(Ordering::SeqCst) > 0 {
+            self.commit()?;
         }
         for (found, error) in errors {
             self.refused(&found, &error);
         }
-        drop(claims);
         self.totals.bytes += bytes;
         self.progress.files_done += files_done;
         self.progress.bytes_done += bytes;
@@ -261,27 +287,49 @@ impl Course<'_> {
     }
 
     fn store(&mut self, chunks: Vec<TranscriptChunk>) -> Result<(), PassError> {
-        let transcripts = self.transcripts;
-        let files: Vec<_> = chunks.iter().map(|chunk| chunk.file.clone()).collect();
+        self.held.files.extend(chunks.iter().map(|chunk| chunk.file.clone()));
         let began = Instant::now();
-        let outcome = match transcripts.store.record_transcripts(chunks) {
-            Err(AppendError::Rejected(error)) => {
-                self.reject(files.into_iter().map(|file| file.path).collect(), &error);
-                return Ok(());
+        match self.import.add(chunks) {
+            Ok(outcome) => {
+                self.held.outcome.requests_new += outcome.requests_new;
+                self.held.outcome.requests_changed += outcome.requests_changed;
             }
-            outcome => outcome?,
-        };
-        self.totals.requests_new += outcome.requests_new;
-        self.totals.requests_changed += outcome.requests_changed;
-        for file in files {
-            transcripts.status.mended(&file.path);
-            transcripts.remember(file);
+            Err(error) => self.lose(error)?,
         }
         if self.pass.pace == Pace::Gentle {
+            self.commit()?;
             // As long again for everybody else.
             std::thread::sleep(began.elapsed().min(PAUSE * 10));
         }
         Ok(())
+    }
+
+    /// Commits what is held, and gives its files free.
+    fn commit(&mut self) -> Result<(), PassError> {
+        if let Err(error) = self.import.commit() {
+            return self.lose(error);
+        }
+        let Held { files, claims, outcome, .. } = std::mem::take(&mut self.held);
+        self.totals.requests_new += outcome.requests_new;
+        self.totals.requests_changed += outcome.requests_changed;
+        for file in files {
+            self.transcripts.status.mended(&file.path);
+            self.transcripts.remember(file);
+        }
+        drop(claims);
+        Ok(())
+    }
+
+    /// What is held is not stored.
+    fn lose(&mut self, error: AppendError) -> Result<(), PassError> {
+        let held = std::mem::take(&mut self.held);
+        match error {
+            AppendError::Rejected(error) => {
+                self.reject(held.files.into_iter().map(|file| file.path).collect(), &error);
+                Ok(())
+            }
+            error => Err(error.into()),
+        }
     }
 }
 
@@ -318,6 +366,8 @@ struct Reader<'a> {
     transcripts: &'a Transcripts,
     pass: &'a Pass<'a>,
     files: &'a Mutex<std::vec::IntoIter<Found>>,
+    /// Of the readers, those that wait for a claim.
+    waiting: &'a AtomicUsize,
 }
 
 impl Reader<'_> {
@@ -346,10 +396,13 @@ impl Reader<'_> {
         let claim = match self.transcripts.claims.take(&found.path) {
             Some(claim) => claim,
             None => {
-                if !batch.is_empty() && !deliver(std::mem::take(batch)) {
-                    return false;
-                }
-                self.transcripts.claims.wait_for(&found.path)
+                // Who takes this batch, even an empty one, sees that somebody waits.
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                let went_on = deliver(std::mem::take(batch));
+                let claim = went_on.then(|| self.transcripts.claims.wait_for(&found.path));
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+                let Some(claim) = claim else { return false };
+                claim
             }
         };
         batch.claims.push(claim);

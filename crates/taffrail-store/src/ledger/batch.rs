@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::{Connection, params};
-use taffrail_event::Event;
 use taffrail_event::ledger::FailureSighting;
 use taffrail_event::normalize::otlp::Telemetry;
 use taffrail_event::transcript::{Facts, MarkKind};
+use taffrail_event::{Event, TimestampMs};
 
+use crate::digest::dirty;
 use crate::ledger::names::Memory;
 use crate::ledger::requests::{self, Pending, Touched};
 use crate::ledger::sums::Deltas;
@@ -32,6 +33,8 @@ pub(crate) struct Batch {
     accounts: BTreeSet<i64>,
     /// Sessions of which a transcript told a compaction.
     compacted: BTreeSet<i64>,
+    /// Sessions of which anything was told: they are to be digested anew.
+    told: BTreeSet<i64>,
 }
 
 impl Batch {
@@ -73,13 +76,15 @@ impl Batch {
             let (id, is_new) = told::see_session(conn, memory, session, &chunk.file)?;
             outcome.sessions_new += u64::from(is_new);
             self.deltas.look_at(id);
+            self.told.insert(id);
         }
         self.accounts.extend(told::see_births(conn, memory, facts)?);
         for agent in &facts.agents {
             self.typed.extend(told::see_agent(conn, memory, agent)?);
+            self.told.insert(memory.session(conn, &agent.session_id, TimestampMs::MIN.get())?);
         }
         for mark in &facts.marks {
-            outcome.marks_new += u64::from(marks::see(conn, memory, mark, &mut self.marks)?);
+            outcome.marks_new += u64::from(marks::see(conn, memory, mark, &mut self.marks, &mut self.told)?);
             if matches!(mark.kind, MarkKind::Compaction { .. }) {
                 let session = memory.session(conn, &mark.session_id, mark.ts.get())?;
                 self.accounts.insert(session);
@@ -87,7 +92,7 @@ impl Batch {
             }
         }
         for failure in &facts.failures {
-            failures::see(conn, memory, failure)?;
+            failures::see(conn, memory, failure, &mut self.told)?;
         }
         for total in &facts.totals {
             self.accounts.insert(told::see_total(conn, memory, total)?);
@@ -104,6 +109,7 @@ impl Batch {
         conn: &Connection,
         memory: &mut Memory,
         changed: Changed,
+        now_ms: i64,
         outcome: &mut TranscriptOutcome,
     ) -> rusqlite::Result<Vec<LedgerChange>> {
         let mut touched = Touched::default();
@@ -123,14 +129,16 @@ impl Batch {
             compactions::settle(conn, *session, &mut rollups)?;
         }
         // Counters alone: no sketch is touched, so none need be remembered.
-        rollups.flush(conn, &mut rollup::SketchCache::default())?;
+        rollups.flush(conn, &mut rollup::Memory::default())?;
+        self.told.extend(&touched.sessions);
         touched.sessions.extend(&touched.forks);
         touched.sessions.extend(self.accounts);
         derived::trace(conn, &touched.forks)?;
         derived::refresh(conn, memory, touched.sessions, &mut self.deltas, &mut touched.changes)?;
         for failure in &self.failures {
-            failures::see(conn, memory, failure)?;
+            failures::see(conn, memory, failure, &mut self.told)?;
         }
+        dirty::mark(conn, memory, self.told, now_ms)?;
         for ((session_id, key), (at, value)) in self.labels {
             let session = memory.session(conn, &session_id, at)?;
             conn.prepare_cached(

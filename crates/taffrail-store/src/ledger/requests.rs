@@ -7,6 +7,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 use taffrail_event::ids::ROWS_PER_MS;
 use taffrail_event::ledger::{
@@ -15,10 +16,10 @@ use taffrail_event::ledger::{
 use taffrail_event::{RowId, TimestampMs};
 
 use crate::events::to_i64;
-use crate::ledger::LedgerChange;
 use crate::ledger::keys::{ByKey, hash_of, key_of};
 use crate::ledger::names::Memory;
 use crate::ledger::sums::{Deltas, Part};
+use crate::ledger::{LedgerChange, RequestNow};
 
 /// By what the main agent is summed up.
 pub(crate) const MAIN: &str = "main";
@@ -92,14 +93,14 @@ struct Slots {
 
 impl Slots {
     /// The slot of an id; `has` says whether it is in a slot.
-    fn get(&self, id: &str, has: impl Fn(usize) -> bool) -> Option<usize> {
-        let at = *self.by_key.get(&key_of(id))?;
+    fn get(&self, (id, key): (&str, i64), has: impl Fn(usize) -> bool) -> Option<usize> {
+        let at = *self.by_key.get(&key)?;
         if has(at) { Some(at) } else { self.others.get(id).copied() }
     }
 
     /// Puts an id that is in no slot yet.
-    fn put(&mut self, id: &str, at: usize) {
-        match self.by_key.entry(key_of(id)) {
+    fn put(&mut self, (id, key): (&str, i64), at: usize) {
+        match self.by_key.entry(key) {
             Entry::Vacant(free) => drop(free.insert(at)),
             Entry::Occupied(_) => drop(self.others.insert(id.to_owned(), at)),
         }
@@ -138,12 +139,13 @@ impl Pending {
     pub(crate) fn see(&mut self, sighting: RequestSighting) {
         let now = ApiRequest::from(sighting);
         let slot = |at: usize| self.slots[at].as_ref();
-        let (message, request) = (now.message_ids.first(), now.request_ids.first());
-        let by_message = message.and_then(|id| {
-            self.by_message.get(id, |at| slot(at).is_some_and(|slot| slot.message_ids.contains(id)))
+        let first = |ids| -> Option<(&String, i64)> { <[String]>::first(ids).map(|id| (id, key_of(id))) };
+        let (message, request) = (first(&now.message_ids), first(&now.request_ids));
+        let by_message = message.and_then(|(id, key)| {
+            self.by_message.get((id, key), |at| slot(at).is_some_and(|slot| slot.message_ids.contains(id)))
         });
-        let by_request = request.and_then(|id| {
-            self.by_request.get(id, |at| slot(at).is_some_and(|slot| slot.request_ids.contains(id)))
+        let by_request = request.and_then(|(id, key)| {
+            self.by_request.get((id, key), |at| slot(at).is_some_and(|slot| slot.request_ids.contains(id)))
         });
         let home = match (by_message, by_request) {
             (Some(a), Some(b)) if a != b => Some(self.unite(a, b)),
@@ -151,10 +153,10 @@ impl Pending {
         };
         let at = home.unwrap_or(self.slots.len());
         if let (Some(id), None) = (message, by_message) {
-            self.by_message.put(id, at);
+            self.by_message.put((id.0, id.1), at);
         }
         if let (Some(id), None) = (request, by_request) {
-            self.by_request.put(id, at);
+            self.by_request.put((id.0, id.1), at);
         }
         match self.slots.get_mut(at) {
             Some(Some(request)) => request.join(now),
@@ -609,6 +611,9 @@ fn wrote(
         deltas.change(Some(&old.part), None);
     }
     deltas.change(stored.first().map(|old| &old.part), Some(part));
+    if !memory.is_heard {
+        return Ok(());
+    }
     touched.changes.push(LedgerChange {
         app: String::new(),
         user: None,
@@ -619,6 +624,14 @@ fn wrote(
         cost_nano_usd: part.cost.unwrap_or(0),
         tokens: part.usage.total(),
         confidence: part.confidence,
+        request: Some(RequestNow {
+            id,
+            usage: part.usage,
+            cost_nano_usd: part.cost,
+            duration_ms: now.duration_ms.as_ref().map(|told| told.value),
+            context_window: memory.context_window(part.model, now.model_name()),
+            query_source: now.query_source.as_ref().map(|told| told.value.clone()),
+        }),
         session_id: now.session_id,
         agent_id: now.agent_id,
     });
@@ -778,6 +791,12 @@ fn put(
     fn number(told: &Option<Told<u64>>) -> Option<i64> {
         told.as_ref().map(|told| to_i64(told.value))
     }
+    fn word(word: Option<&str>) -> ValueRef<'_> {
+        word.map_or(ValueRef::Null, |word| ValueRef::Text(word.as_bytes()))
+    }
+    fn count(count: Option<i64>) -> ValueRef<'static> {
+        count.map_or(ValueRef::Null, ValueRef::Integer)
+    }
     let usage = &part.usage;
     let agent_type = memory.name_of(conn, text(&now.agent_type))?;
     let tier = memory.name_of(conn, text(&now.service_tier))?;
@@ -786,46 +805,52 @@ fn put(
     let effort = memory.name_of(conn, text(&now.effort))?;
     let stop_reason = memory.name_of(conn, text(&now.stop_reason))?;
     let priced_by = memory.priced_by(conn)?;
-    let window = memory.prices.context_window(now.model_name()).map(to_i64);
-    let rows = statement.execute(params![
-        id,
-        part.ts,
-        now.message_ids.first(),
-        keys[Id::Message as usize],
-        now.request_ids.first(),
-        keys[Id::Request as usize],
-        part.session,
-        now.born.get(),
-        now.agent_id,
-        agent_type,
-        part.agent,
-        text(&now.prompt_id),
-        part.model,
-        to_i64(usage.input),
-        to_i64(usage.output),
-        to_i64(usage.cache_read),
-        to_i64(usage.cache_write_5m),
-        to_i64(usage.cache_write_1h),
-        to_i64(usage.web_searches),
-        part.cost,
-        now.told_cost_nano_usd,
-        part.confidence as i64,
-        now.sources,
-        ranks_of(now),
-        encode_evidence(now, usage),
-        i64::from(now.speed == Speed::Fast),
-        tier,
-        geo,
-        query_source,
-        effort,
-        stop_reason,
-        number(&now.duration_ms),
-        number(&now.ttft_ms),
-        now.attempts,
-        window,
-        priced_by,
-    ])?;
-    Ok(rows == 1)
+    let window = memory.context_window(part.model, now.model_name());
+    let evidence = encode_evidence(now, usage);
+    let values: [ValueRef<'_>; PUT.len()] = [
+        ValueRef::Integer(id),
+        ValueRef::Integer(part.ts),
+        word(now.message_ids.first().map(String::as_str)),
+        count(keys[Id::Message as usize]),
+        word(now.request_ids.first().map(String::as_str)),
+        count(keys[Id::Request as usize]),
+        ValueRef::Integer(part.session),
+        ValueRef::Integer(now.born.get()),
+        word(now.agent_id.as_deref()),
+        count(agent_type),
+        ValueRef::Integer(part.agent),
+        word(text(&now.prompt_id)),
+        ValueRef::Integer(part.model),
+        ValueRef::Integer(to_i64(usage.input)),
+        ValueRef::Integer(to_i64(usage.output)),
+        ValueRef::Integer(to_i64(usage.cache_read)),
+        ValueRef::Integer(to_i64(usage.cache_write_5m)),
+        ValueRef::Integer(to_i64(usage.cache_write_1h)),
+        ValueRef::Integer(to_i64(usage.web_searches)),
+        count(part.cost),
+        count(now.told_cost_nano_usd),
+        ValueRef::Integer(part.confidence as i64),
+        ValueRef::Integer(i64::from(now.sources)),
+        ValueRef::Integer(ranks_of(now)),
+        evidence.as_deref().map_or(ValueRef::Null, ValueRef::Blob),
+        ValueRef::Integer(i64::from(now.speed == Speed::Fast)),
+        count(tier),
+        count(geo),
+        count(query_source),
+        count(effort),
+        count(stop_reason),
+        count(number(&now.duration_ms)),
+        count(number(&now.ttft_ms)),
+        count(now.attempts.map(i64::from)),
+        count(window),
+        ValueRef::Integer(priced_by),
+    ];
+    // What is not bound is NULL: a third of a row is.
+    statement.clear_bindings();
+    for (place, value) in (1..).zip(values).filter(|(_, value)| *value != ValueRef::Null) {
+        statement.raw_bind_parameter::<usize, _>(place, ToSqlOutput::Borrowed(value))?;
+    }
+    Ok(statement.raw_execute()? == 1)
 }
 
 /// Further ids, and the other sessions that show it.

@@ -11,7 +11,7 @@ use taffrail_event::prices::PriceTable;
 use taffrail_event::transcript::{AgentSighting, Facts, FileFacts, Mark, MarkKind, Parser, SessionSighting};
 
 use super::*;
-use crate::{CostBy, CostQuery, CostTotals, LedgerRow, Scope, TranscriptChunk, TranscriptFile};
+use crate::{AppendError, CostBy, CostQuery, CostTotals, LedgerRow, Scope, TranscriptChunk, TranscriptFile};
 
 pub(super) const MODEL: &str = "claude-opus-5-5";
 
@@ -883,4 +883,79 @@ fn the_listener_hears_what_changed() {
         [(true, 0, before, Confidence::LowerBound), (false, before, 71_040_000, Confidence::Repaired)]
     );
     assert_eq!((heard[0].app.as_str(), heard[0].user.as_deref()), ("app", Some("ann")));
+}
+
+fn count_of(bed: &Bed) -> usize {
+    rows_of(bed).len()
+}
+
+#[test]
+fn an_import_is_stored_when_it_commits_and_before_anything_else_is() {
+    let bed = Bed::new();
+    let import = bed.store.import_transcripts();
+    import.add(vec![chunk(vec![line("s", 0, 1, 0)])]).unwrap();
+    import.add(vec![chunk(vec![line("s", 0, 2, 1), line("s", 0, 1, 0)])]).unwrap();
+    assert_eq!(count_of(&bed), 0, "no commit yet");
+    import.commit().unwrap();
+    assert_eq!(count_of(&bed), 2);
+    import.add(vec![chunk(vec![line("s", 0, 3, 2)])]).unwrap();
+    bed.store.append(vec![prompt(0)]).unwrap();
+    assert_eq!(count_of(&bed), 3, "an event does not wait for the import");
+    import.add(vec![chunk(vec![line("s", 0, 4, 3)])]).unwrap();
+    let other = bed.store.import_transcripts();
+    other.add(vec![chunk(vec![line("t", 0, 5, 4)])]).unwrap();
+    assert_eq!(count_of(&bed), 4, "two imports share no transaction");
+    import.commit().unwrap();
+    drop((import, other));
+    let bed = bed.reopen();
+    assert_eq!(count_of(&bed), 5);
+    check_sums(&bed);
+}
+
+#[test]
+fn an_import_whose_part_is_refused_loses_what_it_had_not_committed_and_can_tell_it_again() {
+    let bed = Bed::new();
+    let conn = Connection::open(bed.dir.path().join("taffrail.db")).unwrap();
+    conn.execute_batch(
+        "CREATE TRIGGER poison BEFORE INSERT ON transcript_files WHEN NEW.records = 666
+            BEGIN SELECT RAISE(ABORT, 'poison'); END",
+    )
+    .unwrap();
+    let import = bed.store.import_transcripts();
+    import.add(vec![chunk(vec![line("s", 0, 1, 0)])]).unwrap();
+    import.commit().unwrap();
+    let good = chunk(vec![line("t", 0, 2, 1)]);
+    import.add(vec![good.clone()]).unwrap();
+    let mut bad = chunk(vec![line("u", 0, 3, 2)]);
+    bad.file.records = 666;
+    let refused = import.add(vec![bad]);
+    assert!(matches!(&refused, Err(AppendError::Rejected(why)) if why.contains("poison")), "{refused:?}");
+    assert_eq!(count_of(&bed), 1);
+    assert_eq!(import.add(vec![good]).unwrap().requests_new, 1);
+    import.commit().unwrap();
+    assert_eq!(count_of(&bed), 2);
+    check_sums(&bed);
+}
+
+#[test]
+fn an_import_hears_that_a_commit_on_behalf_of_others_failed() {
+    let bed = Bed::new();
+    let conn = Connection::open(bed.dir.path().join("taffrail.db")).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE parents (id INTEGER PRIMARY KEY);
+        CREATE TABLE children (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER orphan AFTER INSERT ON transcript_files WHEN NEW.records = 666
+            BEGIN INSERT INTO children VALUES (1); END",
+    )
+    .unwrap();
+    let import = bed.store.import_transcripts();
+    let mut bad = chunk(vec![line("s", 0, 1, 0)]);
+    bad.file.records = 666;
+    import.add(vec![bad]).unwrap();
+    bed.store.append(vec![prompt(0)]).unwrap();
+    assert_eq!(count_of(&bed), 0);
+    assert!(matches!(import.commit(), Err(AppendError::Rejected(_))));
+    import.add(vec![chunk(vec![line("s", 0, 1, 0)])]).unwrap();
+    import.commit().unwrap();
+    assert_eq!(count_of(&bed), 1);
 }
