@@ -30,7 +30,7 @@ pub(crate) const BULK_CHECKPOINT_PAGES: i64 = 16_000;
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 
 /// Prepared statements kept by a connection.
-const STATEMENTS_CACHED: usize = 96;
+const STATEMENTS_CACHED: usize = 192;
 
 /// Bytes of a SQLite header.
 const HEADER_BYTES: usize = 100;
@@ -47,6 +47,7 @@ pub(crate) fn writer(options: &Options) -> Result<(Connection, WriterLock), Open
     let lock = lock_writer(&options.path)?;
     let conn = read_write(&options.path)?;
     settings(&conn, options).map_err(|e| open_error(&e))?;
+    crate::digest::tables::register(&conn).map_err(|e| open_error(&e))?;
     migrate::up_on(&conn).map_err(|e| match e {
         crate::MigrateError::Open(e) => e,
         other => OpenError::Other { detail: other.to_string() },
@@ -62,6 +63,7 @@ pub(crate) fn read_write(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(|e| open_error(&e))?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(|e| open_error(&e))?;
+    crate::rollup::register(&conn).map_err(|e| open_error(&e))?;
     // A database that is refused is not even folded when this connection closes.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(|e| open_error(&e))?;
     let version = migrate::version_on(&conn).map_err(|e| open_error(&e))?;

@@ -6,19 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, ToSql, params};
-use taffrail_analytics::window::HistorySource;
+use rusqlite::{Connection, params};
 use taffrail_analytics::{Bounds, Resolution, Sketch, Window};
-use taffrail_event::{RowId, TimestampMs};
+use taffrail_event::TimestampMs;
 
 use crate::error::ReadError;
 use crate::events::to_i64;
 use crate::filter::Scope;
-use crate::rollup::{self, Counter, Counters, Sketches};
+use crate::rollup::{self, Counter, Counters, Family, Sketches, State};
+use crate::windows::rows::{self, RowFilter};
 use crate::{ACTIVE_MS, HISTORY_STEPS, SUMMARY_TOOLS_MAX, SWEEP_CALLS_MAX};
-
-/// A call whose end nobody saw counts as in flight for this long, in milliseconds.
-const RUNNING_MAX_MS: i64 = 3_600_000;
 
 /// Everything about a window; rates and shares are the server's to derive.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -156,7 +153,7 @@ pub struct SessionTotals {
 }
 
 impl WindowTotals {
-    fn of(c: &Counters) -> Self {
+    pub(crate) fn of(c: &Counters) -> Self {
         Self {
             events: c.get(Counter::Events),
             calls: c.get(Counter::Calls),
@@ -188,7 +185,14 @@ impl WindowTotals {
 }
 
 impl Quantiles {
-    fn of(sketch: &Sketch) -> Self {
+    /// The mean by the counters, the rest by the sketch.
+    pub(crate) fn of_calls(counters: &Counters, durations: &Sketch) -> Self {
+        let count = counters.get(Counter::DurationCount);
+        let avg = (count > 0).then(|| counters.get(Counter::DurationSum) as f64 / count as f64);
+        Self { avg, ..Self::of(durations) }
+    }
+
+    pub(crate) fn of(sketch: &Sketch) -> Self {
         Self {
             avg: sketch.mean(),
             p50: sketch.quantile(0.50),
@@ -208,18 +212,21 @@ pub(crate) fn read(
     let bounds = window.bounds(now.get());
     let mut rows = match &scope.session {
         None => of_scope(conn, window, scope, now)?,
-        Some(session) => of_session(conn, window, session, now)?,
+        Some(_) => of_session(conn, window, scope, now)?,
     };
     rows.sessions = session_totals(conn, scope, bounds)?;
     if let Some((size, window)) = crate::ledger::newest_context(conn, scope, bounds)? {
         rows.context_size = Some(size);
         rows.context_utilization = window.map(|window| size as f64 / window as f64);
     }
-    let calls = flying(conn, scope, bounds, rows.totals)?;
-    (rows.concurrency_avg, rows.concurrency_max) = match calls {
-        Some(calls) => sweep(&calls, bounds),
+    let span = (bounds.to - bounds.from).max(1) as f64;
+    (rows.concurrency_avg, rows.concurrency_max) = match flying(conn, scope, bounds, rows.totals)? {
+        Some(calls) => {
+            let (busy_ms, most) = rows::sweep(&calls, bounds.from, bounds.to);
+            (busy_ms as f64 / span, Some(most))
+        }
         // By Little's law: the time spent in calls that ended, over the time that passed.
-        None => (rows.totals.duration_ms_sum as f64 / ((bounds.to - bounds.from).max(1)) as f64, None),
+        None => (rows.totals.duration_ms_sum as f64 / span, None),
     };
     Ok(rows)
 }
@@ -236,21 +243,24 @@ fn of_scope(
     let mut sum = Sum::default();
     let mut tools = BTreeMap::new();
     let mut errors = BTreeMap::new();
-    for segment in rollup::segments(bounds.from, bounds.to) {
-        rollup::scope_rows(conn, key, segment, Sketches::Both, |row| sum.add(&row))?;
-        rollup::add_tools(conn, key, segment, &mut tools)?;
+    let state = State::read(conn)?;
+    for segment in rollup::segments(bounds.from, bounds.to, &state) {
+        rollup::rows(conn, Family::Scope, key, None, segment, Sketches::Both, |row| sum.add(&row))?;
+        rollup::add_named(conn, Family::Tool, key, segment, Sketches::Durations, &mut tools)?;
         rollup::add_errors(conn, key, segment, &mut errors)?;
     }
     let mut before = Counters::default();
-    for segment in rollup::segments(previous.from, previous.to) {
-        rollup::scope_rows(conn, key, segment, Sketches::None, |row| {
+    for segment in rollup::segments(previous.from, previous.to, &state) {
+        rollup::rows(conn, Family::Scope, key, None, segment, Sketches::None, |row| {
             before.add_all(&row.counters);
             Ok(())
         })?;
     }
-    let history = match window.history_source() {
-        HistorySource::Rows => history_of_rows(conn, scope, bounds)?,
-        HistorySource::Rollups => history_of_rollups(conn, key, bounds, window.resolution())?,
+    let history = if window.history_resolution() == Resolution::Fine && bounds.history_from < state.fine_since
+    {
+        history_of_rows(conn, scope, bounds)?
+    } else {
+        history_of_rollups(conn, key, bounds, window.history_resolution())?
     };
     let before = WindowTotals::of(&before);
     Ok(SummaryRows {
@@ -273,7 +283,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, row: &rollup::ScopeRow<'_>) -> Result<(), ReadError> {
+    fn add(&mut self, row: &rollup::Row<'_>) -> Result<(), ReadError> {
         self.counters.add_all(&row.counters);
         rollup::merge_stored(&mut self.durations, row.durations)?;
         rollup::merge_stored(&mut self.latencies, row.latencies)
@@ -337,7 +347,7 @@ fn history_of_rollups(
 ) -> Result<Vec<StepRow>, ReadError> {
     let mut steps = empty_steps();
     let segment = rollup::segment(resolution, bounds.history_from, bounds.to);
-    rollup::scope_rows(conn, key, segment, Sketches::Durations, |row| {
+    rollup::rows(conn, Family::Scope, key, None, segment, Sketches::Durations, |row| {
         let Some(index) = bounds.step_of(row.bucket) else { return Ok(()) };
         steps[index].counters.add_all(&row.counters);
         rollup::merge_stored(&mut steps[index].durations, row.durations)
@@ -345,149 +355,66 @@ fn history_of_rollups(
     Ok(history(bounds, &steps))
 }
 
-/// How rows are found: those of a session by its index, all others by time. Binds app, user and session as 3, 4, 5.
-struct Rows<'s> {
-    app: Option<&'s str>,
-    user: Option<&'s str>,
-    session: Option<&'s str>,
-    /// The condition, on columns without a table's name.
-    in_scope: &'static str,
-}
-
-impl<'s> Rows<'s> {
-    fn of(scope: &'s Scope) -> Self {
-        match &scope.session {
-            // An `OR` would keep SQLite from the index.
-            Some(session) => Self {
-                app: None,
-                user: None,
-                session: Some(session),
-                in_scope: "?3 IS NULL AND ?4 IS NULL AND session_id = ?5",
-            },
-            None => Self {
-                app: scope.app.as_deref(),
-                user: scope.user.as_deref(),
-                session: None,
-                in_scope: "(?3 IS NULL OR source_app = ?3) AND (?4 IS NULL OR user = ?4) AND ?5 IS NULL",
-            },
-        }
-    }
-
-    fn by(&self, session_index: &'static str, else_by: &'static str) -> &'static str {
-        if self.session.is_some() { session_index } else { else_by }
-    }
-}
-
 /// The history of a scope that is no session, from the rows of the last minutes.
 fn history_of_rows(conn: &Connection, scope: &Scope, bounds: Bounds) -> Result<Vec<StepRow>, ReadError> {
     let mut steps = empty_steps();
-    let id = |ms| RowId::first_of(TimestampMs::clamped(ms)).0;
-    let range = (id(bounds.history_from), id(bounds.to));
-    let tables = [
-        (Counter::Events, "SELECT e.id FROM events e", "e.id"),
-        (
-            Counter::FilesRead,
-            "SELECT e.id FROM file_operations f CROSS JOIN events e ON e.id = f.event_id",
-            "f.event_id",
-        ),
-    ];
-    for (counter, rows, id) in tables {
-        // The row id tells the time, so that a count by app alone reads nothing but that app's index.
-        let by = if scope.app.is_some() && counter == Counter::Events { "INDEXED BY events_app" } else { "" };
-        let in_app = if scope.app.is_some() { "e.source_app = ?3" } else { "?3 IS NULL" };
-        let of_user = if scope.user.is_some() { "e.user = ?4" } else { "?4 IS NULL" };
-        let sql = format!("{rows} {by} WHERE {id} >= ?1 AND {id} < ?2 AND {in_app} AND {of_user}");
-        let mut statement = conn.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![range.0, range.1, scope.app, scope.user])?;
-        while let Some(row) = rows.next()? {
-            if let Some(index) = bounds.step_of(RowId(row.get(0)?).ts().get()) {
-                steps[index].counters.add(counter, 1);
-            }
+    let filter = RowFilter::of(scope);
+    rows::each_event(conn, &filter, bounds.history_from, bounds.to, |event| {
+        if let Some(index) = bounds.step_of(event.ts) {
+            steps[index].counters.add_all(&event.counters);
         }
-    }
-    ended_calls(conn, scope, bounds.history_from, bounds.to, |ended, call| {
-        if let Some(index) = bounds.step_of(ended) {
+    })?;
+    rows::each_call(conn, &filter, (bounds.history_from, bounds.to), None, |call| {
+        if let Some(index) = bounds.step_of(call.ended) {
             steps[index].counters.add_call(call, 1);
-            steps[index].durations.add_known(call.duration_ms);
+            add_known(&mut steps[index].durations, call.known_ms());
         }
     })?;
     Ok(history(bounds, &steps))
 }
 
-/// Every call of the scope that ended in a range, with what it counts for.
-fn ended_calls(
-    conn: &Connection,
-    scope: &Scope,
-    from: i64,
-    to: i64,
-    mut each: impl FnMut(i64, &crate::calls::Contribution),
-) -> Result<(), ReadError> {
-    let of = Rows::of(scope);
-    let by = of.by("INDEXED BY tool_calls_at", "INDEXED BY tool_calls_ended");
-    let sql = format!(
-        "SELECT ended, tool_name, status, duration_ms FROM tool_calls {by}
-            WHERE ended IS NOT NULL AND ended >= ?1 AND ended < ?2 AND {}",
-        of.in_scope
-    );
-    let mut statement = conn.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![from, to, of.app, of.user, of.session])?;
-    while let Some(row) = rows.next()? {
-        let ended = row.get(0)?;
-        let status: String = row.get(2)?;
-        let call = crate::calls::Contribution {
-            ended,
-            app: String::new(),
-            user: String::new(),
-            tool: row.get(1)?,
-            status: crate::calls::status_of(&status),
-            duration_ms: row.get(3)?,
-        };
-        each(ended, &call);
-    }
-    Ok(())
-}
-
 fn of_session(
     conn: &Connection,
     window: Window,
-    session: &str,
+    scope: &Scope,
     now: TimestampMs,
 ) -> Result<SummaryRows, ReadError> {
     let bounds = window.bounds(now.get());
     let previous = window.previous(now.get());
-    let scope = Scope { session: Some(session.to_owned()), ..Scope::default() };
+    let filter = RowFilter::of(scope);
     let mut steps = empty_steps();
-    let mut sum = Sum::default();
-    let mut tools: BTreeMap<String, rollup::ToolSum> = BTreeMap::new();
+    let (mut sum, mut before) = (Sum::default(), Counters::default());
+    let mut tools: BTreeMap<String, rollup::CallSum> = BTreeMap::new();
     let mut errors = BTreeMap::new();
-    session_events(conn, session, bounds.history_from.min(bounds.from), bounds.to, |event| {
+    rows::each_event(conn, &filter, previous.from, bounds.to, |event| {
         if let Some(index) = bounds.step_of(event.ts) {
             steps[index].counters.add_all(&event.counters);
         }
-        if event.ts >= bounds.from {
-            sum.counters.add_all(&event.counters);
-            sum.latencies.add_known(event.latency_ms);
-            if let Some(class) = event.error_class {
-                *errors.entry(class).or_default() += 1;
-            }
+        if event.ts < previous.to {
+            before.add_all(&event.counters);
+            return;
+        }
+        sum.counters.add_all(&event.counters);
+        add_known(&mut sum.latencies, event.latency_ms);
+        if let Some(class) = event.error_class {
+            *errors.entry(class).or_default() += 1;
         }
     })?;
-    ended_calls(conn, &scope, bounds.history_from.min(bounds.from), bounds.to, |ended, call| {
-        if let Some(index) = bounds.step_of(ended) {
+    rows::each_call(conn, &filter, (previous.from, bounds.to), None, |call| {
+        if let Some(index) = bounds.step_of(call.ended) {
             steps[index].counters.add_call(call, 1);
-            steps[index].durations.add_known(call.duration_ms);
+            add_known(&mut steps[index].durations, call.known_ms());
         }
-        if ended >= bounds.from {
-            sum.counters.add_call(call, 1);
-            sum.durations.add_known(call.duration_ms);
-            let tool = tools.entry(call.tool.clone()).or_default();
-            tool.counters.add_call(call, 1);
-            tool.durations.add_known(call.duration_ms);
+        if call.ended < previous.to {
+            before.add_call(call, 1);
+            return;
         }
+        sum.counters.add_call(call, 1);
+        add_known(&mut sum.durations, call.known_ms());
+        let tool = tools.entry(call.tool.clone()).or_default();
+        tool.counters.add_call(call, 1);
+        add_known(&mut tool.durations, call.known_ms());
     })?;
-    let mut before = Counters::default();
-    session_events(conn, session, previous.from, previous.to, |event| before.add_all(&event.counters))?;
-    ended_calls(conn, &scope, previous.from, previous.to, |_, call| before.add_call(call, 1))?;
     let before = WindowTotals::of(&before);
     Ok(SummaryRows {
         totals: WindowTotals::of(&sum.counters),
@@ -501,137 +428,15 @@ fn of_session(
     })
 }
 
-trait AddKnown {
-    fn add_known(&mut self, value: Option<i64>);
-}
-
-impl AddKnown for Sketch {
-    fn add_known(&mut self, value: Option<i64>) {
-        if let Some(value) = value {
-            self.add(value as f64);
-        }
+fn add_known(sketch: &mut Sketch, value: Option<i64>) {
+    if let Some(value) = value {
+        sketch.add(value as f64);
     }
-}
-
-/// What one event of a session, or one operation of it, counts for.
-struct SessionEvent {
-    ts: i64,
-    /// Receipt minus its own time: when it was committed is not kept per event.
-    latency_ms: Option<i64>,
-    counters: Counters,
-    error_class: Option<String>,
-}
-
-fn session_events(
-    conn: &Connection,
-    session: &str,
-    from: i64,
-    to: i64,
-    mut each: impl FnMut(SessionEvent),
-) -> Result<(), ReadError> {
-    let id = |ms| RowId::first_of(TimestampMs::clamped(ms)).0;
-    let key = params![session, id(from), id(to)];
-    let mut statement = conn.prepare_cached(
-        "SELECT e.timestamp, e.received, e.flags, m.compression_events, r.error_type
-            FROM events e INDEXED BY events_session
-            LEFT JOIN event_metrics m ON m.event_id = e.id LEFT JOIN event_errors r ON r.event_id = e.id
-            WHERE e.session_id = ?1 AND e.id >= ?2 AND e.id < ?3",
-    )?;
-    let mut rows = statement.query(key)?;
-    while let Some(row) = rows.next()? {
-        let (ts, received): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let mut counters = Counters::default();
-        counters.set(Counter::Events, 1);
-        let flags: i64 = row.get(2)?;
-        counters.set(Counter::Prompts, i64::from(flags & crate::events::HUMAN_PROMPT != 0));
-        counters.set(Counter::Compactions, row.get::<_, Option<i64>>(3)?.unwrap_or(0));
-        each(SessionEvent {
-            ts,
-            latency_ms: (flags & crate::events::RECORDED == 0).then_some((received - ts).max(0)),
-            counters,
-            error_class: row.get(4)?,
-        });
-    }
-    session_compactions(conn, session, from, to, &mut each)?;
-    let operation = |ts, counters| SessionEvent { ts, latency_ms: None, counters, error_class: None };
-    session_file_operations(conn, key, |ts, counters| each(operation(ts, counters)))?;
-    session_git_operations(conn, key, |ts, counters| each(operation(ts, counters)))
-}
-
-/// Compactions that only the session's transcript tells.
-fn session_compactions(
-    conn: &Connection,
-    session: &str,
-    from: i64,
-    to: i64,
-    each: &mut impl FnMut(SessionEvent),
-) -> Result<(), ReadError> {
-    let mut statement = conn.prepare_cached(
-        "SELECT m.ts FROM sessions s CROSS JOIN transcript_marks m INDEXED BY transcript_marks_session
-            ON m.session = s.id WHERE s.session_id = ?1 AND m.ts >= ?2 AND m.ts < ?3 AND m.counted IS NOT NULL",
-    )?;
-    let mut rows = statement.query(params![session, from, to])?;
-    while let Some(row) = rows.next()? {
-        let mut counters = Counters::default();
-        counters.set(Counter::Compactions, 1);
-        each(SessionEvent { ts: row.get(0)?, latency_ms: None, counters, error_class: None });
-    }
-    Ok(())
-}
-
-fn session_file_operations(
-    conn: &Connection,
-    key: &[&dyn ToSql],
-    mut each: impl FnMut(i64, Counters),
-) -> Result<(), ReadError> {
-    let mut statement = conn.prepare_cached(
-        "SELECT f.timestamp, f.operation_type, f.lines_added, f.lines_removed
-            FROM events e INDEXED BY events_session CROSS JOIN file_operations f ON f.event_id = e.id
-            WHERE e.session_id = ?1 AND e.id >= ?2 AND e.id < ?3",
-    )?;
-    let mut rows = statement.query(key)?;
-    while let Some(row) = rows.next()? {
-        let kind: String = row.get(1)?;
-        let mut counters = Counters::default();
-        let counter = match kind.as_str() {
-            "read" => Counter::FilesRead,
-            "write" => Counter::FilesWritten,
-            "edit" => Counter::FilesEdited,
-            _ => Counter::FilesDeleted,
-        };
-        counters.set(counter, 1);
-        counters.set(Counter::LinesAdded, row.get::<_, Option<i64>>(2)?.unwrap_or(0));
-        counters.set(Counter::LinesRemoved, row.get::<_, Option<i64>>(3)?.unwrap_or(0));
-        each(row.get(0)?, counters);
-    }
-    Ok(())
-}
-
-fn session_git_operations(
-    conn: &Connection,
-    key: &[&dyn ToSql],
-    mut each: impl FnMut(i64, Counters),
-) -> Result<(), ReadError> {
-    let mut statement = conn.prepare_cached(
-        "SELECT g.timestamp, g.subcommand = 'commit' AND g.commit_id IS NOT NULL, g.insertions, g.deletions
-            FROM events e INDEXED BY events_session CROSS JOIN git_operations g ON g.event_id = e.id
-            WHERE e.session_id = ?1 AND e.id >= ?2 AND e.id < ?3",
-    )?;
-    let mut rows = statement.query(key)?;
-    while let Some(row) = rows.next()? {
-        let mut counters = Counters::default();
-        counters.set(Counter::GitOperations, 1);
-        counters.set(Counter::GitCommits, row.get(1)?);
-        counters.set(Counter::GitInsertions, row.get::<_, Option<i64>>(2)?.unwrap_or(0));
-        counters.set(Counter::GitDeletions, row.get::<_, Option<i64>>(3)?.unwrap_or(0));
-        each(row.get(0)?, counters);
-    }
-    Ok(())
 }
 
 fn session_totals(conn: &Connection, scope: &Scope, bounds: Bounds) -> Result<SessionTotals, ReadError> {
     let since = bounds.to - ACTIVE_MS;
-    let of = Rows::of(scope);
+    let of = RowFilter::of(scope);
     let running = "(s.ended IS NULL OR s.ended < s.worked)";
     let in_scope = if of.session.is_some() {
         "?3 IS NULL AND ?4 IS NULL AND s.session_id = ?5"
@@ -641,7 +446,7 @@ fn session_totals(conn: &Connection, scope: &Scope, bounds: Bounds) -> Result<Se
     let sql = format!(
         "SELECT count(*), count(*) FILTER (WHERE s.last_event >= ?6 AND {running}) FROM sessions s {}
             WHERE s.last_event >= ?1 AND s.started < ?2 AND {in_scope}",
-        of.by("", "INDEXED BY sessions_last")
+        if of.session.is_some() { "" } else { "INDEXED BY sessions_last" }
     );
     let (seen, active) = conn
         .prepare_cached(&sql)?
@@ -652,7 +457,7 @@ fn session_totals(conn: &Connection, scope: &Scope, bounds: Bounds) -> Result<Se
         "SELECT count(*) FROM agents a {} JOIN sessions s ON s.session_id = a.session_id
             WHERE a.last_event >= ?1 AND a.started < ?2 AND {in_scope} AND {running}
             AND (a.agent_id = '' OR a.ended IS NULL OR a.ended < a.worked)",
-        of.by("", "INDEXED BY agents_last")
+        if of.session.is_some() { "" } else { "INDEXED BY agents_last" }
     );
     let active_agents = conn
         .prepare_cached(&sql)?
@@ -667,60 +472,25 @@ fn flying(
     bounds: Bounds,
     totals: WindowTotals,
 ) -> Result<Option<Vec<(i64, i64)>>, ReadError> {
-    let of = Rows::of(scope);
+    let filter = RowFilter::of(scope);
     // By time the calls of all scopes are walked, so it is their number that counts.
-    let walked = match (of.session, of.app.or(of.user)) {
+    let walked = match (filter.session, filter.app.or(filter.user)) {
         (None, Some(_)) => totals_of_all(conn, bounds)?,
         _ => totals,
     };
     if walked.calls + walked.abandoned > to_i64(SWEEP_CALLS_MAX) {
         return Ok(None);
     }
-    let sql = format!(
-        "SELECT at, ended FROM tool_calls {by} WHERE ended IS NOT NULL AND ended >= ?1 AND at < ?2 AND {in_scope}
-        UNION ALL
-        SELECT at, min(?2, at + {RUNNING_MAX_MS}) FROM tool_calls INDEXED BY tool_calls_open
-            WHERE rank <= 1 AND rank = 0 AND at < ?2 AND at + {RUNNING_MAX_MS} >= ?1 AND {in_scope}
-        LIMIT {}",
-        SWEEP_CALLS_MAX + 1,
-        by = of.by("INDEXED BY tool_calls_at", "INDEXED BY tool_calls_ended"),
-        in_scope = of.in_scope,
-    );
-    let mut statement = conn.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![bounds.from, bounds.to, of.app, of.user, of.session], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })?;
-    let calls = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok((calls.len() <= SWEEP_CALLS_MAX).then_some(calls))
+    rows::flights(conn, &filter, (bounds.from, bounds.to), SWEEP_CALLS_MAX)
 }
 
 fn totals_of_all(conn: &Connection, bounds: Bounds) -> Result<WindowTotals, ReadError> {
     let mut sum = Counters::default();
-    for segment in rollup::segments(bounds.from, bounds.to) {
-        rollup::scope_rows(conn, ("", ""), segment, Sketches::None, |row| {
+    for segment in rollup::segments(bounds.from, bounds.to, &State::read(conn)?) {
+        rollup::rows(conn, Family::Scope, ("", ""), None, segment, Sketches::None, |row| {
             sum.add_all(&row.counters);
             Ok(())
         })?;
     }
     Ok(WindowTotals::of(&sum))
-}
-
-/// Time-weighted average and maximum of the calls in flight. A call that ends as another begins does not overlap it.
-fn sweep(calls: &[(i64, i64)], bounds: Bounds) -> (f64, Option<i64>) {
-    let mut edges = Vec::with_capacity(calls.len() * 2);
-    let mut busy_ms = 0;
-    for (at, ended) in calls {
-        let (at, ended) = (bounds.from.max(*at), bounds.to.min(*ended));
-        if at < ended {
-            busy_ms += ended - at;
-            edges.extend([(at, 1), (ended, -1)]);
-        }
-    }
-    edges.sort_unstable();
-    let (mut flying, mut most) = (0, 0);
-    for (_, change) in edges {
-        flying += change;
-        most = most.max(flying);
-    }
-    (busy_ms as f64 / (bounds.to - bounds.from).max(1) as f64, Some(most))
 }

@@ -1,0 +1,13 @@
+DROP INDEX sessions_last;
+CREATE INDEX sessions_last ON sessions (last_event);
+DROP TABLE rollup_state;
+DROP TABLE rollup_days;
+DROP TABLE rollup_names;
+DROP TABLE rollup_branches;
+DROP TABLE rollup_agent_day;
+DROP TABLE rollup_agent_hour;
+DROP TABLE rollup_agent_minute;
+DROP TABLE rollup_tool_day;
+DROP TABLE rollup_day;
+DROP TABLE rollup_fine;
+DELETE FROM rollup_errors WHERE resolution = 86400000;
