@@ -18,6 +18,7 @@ use taffrail_event::{Event, RowId, TimestampMs};
 use crate::error::ReadError;
 use crate::events::{CLOSES_AGENT, CLOSES_SESSION};
 use crate::filter::CallFilter;
+use crate::rollup::DURATION_MS_MAX;
 use crate::rows::{Page, StoredCall, ToolChain};
 use crate::scan;
 use crate::sessions::is_unknown;
@@ -46,6 +47,8 @@ pub(crate) struct Call {
     pub(crate) end_event: Option<i64>,
     pub(crate) summary: String,
     pub(crate) error_type: Option<String>,
+    pub(crate) result_hash: Option<i64>,
+    pub(crate) output_bytes: Option<i64>,
     pub(crate) seen: i64,
 }
 
@@ -64,8 +67,18 @@ pub(crate) struct Contribution {
     pub(crate) app: String,
     pub(crate) user: String,
     pub(crate) tool: String,
+    /// The type of its agent: see [`agent_name`].
+    pub(crate) agent: String,
     pub(crate) status: CallStatus,
     pub(crate) duration_ms: Option<i64>,
+}
+
+impl Contribution {
+    /// The wall time that counts: that of a call whose end was seen, cut at [`DURATION_MS_MAX`].
+    pub(crate) fn known_ms(&self) -> Option<i64> {
+        let counts = self.status != CallStatus::Abandoned;
+        self.duration_ms.filter(|_| counts).map(|ms| ms.clamp(0, DURATION_MS_MAX))
+    }
 }
 
 /// A moment at which open calls end: its event and its time.
@@ -97,6 +110,8 @@ impl Call {
             end_event: None,
             summary: String::new(),
             error_type: None,
+            result_hash: None,
+            output_bytes: None,
             seen: s.event.ts.get(),
         }
     }
@@ -158,6 +173,10 @@ impl Call {
         self.end_event = Some(s.row.0);
         self.error_type =
             s.event.error.as_ref().filter(|_| s.event.tool_name.is_some()).map(|e| e.class.to_owned());
+        // A batch speaks of many calls; what one of them gave back is told by its own end alone.
+        let own = matches!(s.event.fact, Fact::ToolEnd(..) | Fact::ToolTold(..));
+        self.result_hash = s.event.metrics.result_hash.filter(|_| own);
+        self.output_bytes = s.event.metrics.output_bytes.filter(|_| own).map(crate::events::to_i64);
         self.take_place(s.event);
         if self.start_event.is_none() && s.event.tool_name.is_some() {
             self.summary.clone_from(&s.event.summary);
@@ -207,10 +226,16 @@ impl Call {
             app: self.app.clone(),
             user: self.user.clone().unwrap_or_default(),
             tool: self.tool_name.clone(),
+            agent: agent_name(&self.agent_id, self.agent_type.as_deref()).to_owned(),
             status: self.status,
             duration_ms: self.duration_ms(),
         })
     }
+}
+
+/// What an agent counts as: `main`, its told type, or `subagent`.
+pub(crate) fn agent_name<'t>(agent_id: &str, agent_type: Option<&'t str>) -> &'t str {
+    if agent_id.is_empty() { "main" } else { agent_type.filter(|t| !t.is_empty()).unwrap_or("subagent") }
 }
 
 /// Whether it is a Pre event's word.
@@ -224,7 +249,8 @@ fn strength(status: CallStatus) -> usize {
 
 const COLUMNS: &str =
     "id, session_id, agent_id, agent_type, tool_use_id, source_app, user, tool_name, input_hash, status,
-    rank, started, ended, told_ms, start_event, end_event, summary, error_type, seen";
+    rank, started, ended, told_ms, start_event, end_event, summary, error_type, seen, result_hash,
+    output_bytes";
 
 fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Call> {
     let status: String = row.get(9)?;
@@ -248,6 +274,8 @@ fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Call> {
         summary: row.get(16)?,
         error_type: row.get(17)?,
         seen: row.get(18)?,
+        result_hash: row.get(19)?,
+        output_bytes: row.get(20)?,
     })
 }
 
@@ -304,8 +332,9 @@ pub(crate) fn begin_row(
 pub(crate) fn insert(conn: &Connection, call: &Call) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO tool_calls (id, status, rank, started, ended, told_ms, duration_ms, start_event, end_event, summary,
-            error_type, source_app, user, agent_type, session_id, agent_id, tool_use_id, tool_name, input_hash, seen, at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
+            error_type, source_app, user, agent_type, session_id, agent_id, tool_use_id, tool_name, input_hash, seen, at,
+            result_hash, output_bytes)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
     )?
     .execute(params![
         call.id,
@@ -329,6 +358,8 @@ pub(crate) fn insert(conn: &Connection, call: &Call) -> rusqlite::Result<()> {
         call.input_hash,
         call.seen,
         call.at(),
+        call.result_hash,
+        call.output_bytes,
     ])?;
     Ok(())
 }
@@ -338,7 +369,8 @@ pub(crate) fn insert(conn: &Connection, call: &Call) -> rusqlite::Result<()> {
 pub(crate) fn update(conn: &Connection, before: &Call, call: &Call) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "UPDATE tool_calls SET status = ?2, started = ?3, told_ms = ?4, duration_ms = ?5, end_event = ?6, summary = ?7,
-            error_type = ?8, source_app = ?9, user = ?10, agent_type = ?11, seen = ?12 WHERE id = ?1",
+            error_type = ?8, source_app = ?9, user = ?10, agent_type = ?11, seen = ?12, result_hash = ?13,
+            output_bytes = ?14 WHERE id = ?1",
     )?
     .execute(params![
         call.id,
@@ -353,6 +385,8 @@ pub(crate) fn update(conn: &Connection, before: &Call, call: &Call) -> rusqlite:
         call.user,
         call.agent_type,
         call.seen,
+        call.result_hash,
+        call.output_bytes,
     ])?;
     if (before.rank, before.ended) != (call.rank, call.ended) {
         conn.prepare_cached("UPDATE tool_calls SET rank = ?2, ended = ?3 WHERE id = ?1")?

@@ -480,6 +480,18 @@ fn read_payload(conn: &Connection, event: &mut StoredEvent) -> Result<(), ReadEr
     Ok(())
 }
 
+/// An event's payload alone; none where there is none.
+pub(crate) fn read_payload_text(conn: &Connection, id: RowId) -> Result<Option<String>, ReadError> {
+    let mut statement =
+        conn.prepare_cached("SELECT codec, raw_bytes, data FROM payloads WHERE event_id = ?1")?;
+    let mut rows = statement.query([id.0])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let bad = |e: &dyn std::fmt::Display| ReadError::BadRow(e.to_string());
+    let bytes = usize::try_from(row.get::<_, i64>(1)?).map_err(|e| bad(&e))?;
+    let data = row.get_ref(2)?.as_blob().map_err(|e| bad(&e))?;
+    codec::decode(row.get(0)?, bytes, data).map(Some).map_err(|e| bad(&e))
+}
+
 /// Stores the answer to an event's question; false where there is no such event.
 pub(crate) fn set_human_in_the_loop_status(
     conn: &Connection,

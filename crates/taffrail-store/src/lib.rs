@@ -10,11 +10,14 @@
 mod calls;
 mod codec;
 mod connect;
+mod digest;
 pub mod disler;
 mod error;
 mod events;
 mod facets;
 mod filter;
+mod findings;
+mod hourly;
 mod ledger;
 pub mod migrate;
 mod options;
@@ -26,22 +29,36 @@ mod rows;
 mod scan;
 mod sessions;
 mod store;
+mod suggestions;
 mod summary;
 mod telemetry;
 pub mod themes;
+mod windows;
 mod writer;
 
+pub use digest::*;
 pub use error::{AppendError, MigrateError, OpenError, QueueFull, ReadError, WriteError};
 pub use filter::{CallFilter, EventFilter, Payloads, Scope, SessionFilter};
+pub use findings::{
+    BUNDLE_MAX_BYTES, FINDINGS_MAX, Finding, FindingCounts, FindingFilter, FindingSeverity, FindingState,
+    MODELS_KEPT, Model, StoredFinding, Told,
+};
+pub use hourly::{SUM_STEPS_MAX, StepSums, SumStep};
 pub use ledger::*;
 pub use options::{Durability, LedgerListener, OnLedger, Options};
 pub use reader::Reader;
 pub use rows::*;
 pub use store::{Appended, Done, Outcome, Store};
+pub use suggestions::{
+    OPEN_KEPT_MS, SUGGESTIONS_MAX, StoredSuggestion, Suggestion, SuggestionFilter, SuggestionMove,
+    SuggestionState,
+};
 pub use summary::{
     ErrorClassRow, FileTotals, GitTotals, Quantiles, SessionTotals, StepRow, SummaryRows, ToolRow,
     WindowTotals,
 };
+
+pub use windows::*;
 
 pub use telemetry::{
     StoredTelemetry, TELEMETRY_NAMES_MAX, TelemetryFilter, TelemetryModelTotal, TelemetryName,
@@ -74,6 +91,24 @@ pub const SUMMARY_TOOLS_MAX: usize = 50;
 
 /// Calls that `concurrency_max` sweeps; a window with more has none.
 pub const SWEEP_CALLS_MAX: usize = 10_000;
+
+/// Series of a chart, at most; the rest is one more, `(other)`.
+pub const SERIES_GROUPS_MAX: usize = 12;
+
+/// Rows that a series by group reads where rollups cannot tell its steps apart, newest first.
+pub const SERIES_ROWS_MAX: usize = 20_000;
+
+/// Requests of a window and the one before it of which durations are read; with more there are none.
+pub const REQUEST_ROWS_MAX: usize = 20_000;
+
+/// Apps or users that a series by them looks at, the newest first.
+pub const GROUPS_READ_MAX: usize = 50;
+
+/// Tools of a heatmap, at most; the rest is one more, `(other)`.
+pub const HEATMAP_TOOLS_MAX: usize = 30;
+
+/// Tools in the answer of `Reader::tools`, at most.
+pub const TOOLS_MAX: usize = 200;
 
 /// An agent or session is active while its newest event is at most this old, in milliseconds.
 pub const ACTIVE_MS: i64 = 5 * 60_000;

@@ -16,6 +16,8 @@ struct Step {
     name: &'static str,
     up: &'static str,
     down: &'static str,
+    /// What SQL alone cannot do, after `up`.
+    then: Option<fn(&Connection) -> rusqlite::Result<()>>,
 }
 
 /// Step `n` leads from version `n` to `n + 1`.
@@ -24,16 +26,49 @@ const STEPS: &[Step] = &[
         name: "first",
         up: include_str!("migrations/0001_first.up.sql"),
         down: include_str!("migrations/0001_first.down.sql"),
+        then: None,
     },
     Step {
         name: "ledger",
         up: include_str!("migrations/0002_ledger.up.sql"),
         down: include_str!("migrations/0002_ledger.down.sql"),
+        then: None,
     },
     Step {
         name: "telemetry",
         up: include_str!("migrations/0003_telemetry.up.sql"),
         down: include_str!("migrations/0003_telemetry.down.sql"),
+        then: None,
+    },
+    Step {
+        name: "results",
+        up: include_str!("migrations/0004_results.up.sql"),
+        down: include_str!("migrations/0004_results.down.sql"),
+        then: None,
+    },
+    Step {
+        name: "windows",
+        up: include_str!("migrations/0005_windows.up.sql"),
+        down: include_str!("migrations/0005_windows.down.sql"),
+        then: Some(|conn| crate::rollup::backfill(conn, now_ms())),
+    },
+    Step {
+        name: "digests",
+        up: include_str!("migrations/0006_digests.up.sql"),
+        down: include_str!("migrations/0006_digests.down.sql"),
+        then: None,
+    },
+    Step {
+        name: "findings",
+        up: include_str!("migrations/0007_findings.up.sql"),
+        down: include_str!("migrations/0007_findings.down.sql"),
+        then: None,
+    },
+    Step {
+        name: "suggestions",
+        up: include_str!("migrations/0008_suggestions.up.sql"),
+        down: include_str!("migrations/0008_suggestions.down.sql"),
+        then: None,
     },
 ];
 
@@ -130,6 +165,9 @@ fn apply<'c>(conn: &'c Connection, version: u32, step: &Step) -> rusqlite::Resul
         return Ok(tx);
     }
     tx.execute_batch(step.up)?;
+    if let Some(then) = step.then {
+        then(&tx)?;
+    }
     tx.execute(LOG, [])?;
     tx.execute(
         "INSERT OR REPLACE INTO schema_migrations VALUES (?1, ?2, ?3)",

@@ -12,10 +12,11 @@ use taffrail_event::prices::PriceTable;
 use taffrail_event::{Event, RowId, TimestampMs};
 
 use crate::calls::{self, Call, Close, Sighting};
+use crate::digest::dirty;
 use crate::events;
 use crate::ledger::batch::Batch;
 use crate::ledger::{LedgerChange, TranscriptOutcome, compactions, names};
-use crate::rollup::{Deltas, SketchCache};
+use crate::rollup::{self, Deltas};
 use crate::sessions::Touched;
 use crate::store::{Appended, Outcome};
 use crate::telemetry;
@@ -28,7 +29,7 @@ const ROW_IDS_CACHED_MAX: usize = 4_096;
 pub(crate) struct Memory {
     row_ids: RowIds,
     telemetry_ids: RowIds,
-    sketches: SketchCache,
+    rollups: rollup::Memory,
     pub(crate) ledger: names::Memory,
 }
 
@@ -42,7 +43,7 @@ impl Memory {
     pub(crate) fn forget(&mut self) {
         self.row_ids.next.clear();
         self.telemetry_ids.next.clear();
-        self.sketches.clear();
+        self.rollups.clear();
         self.ledger.forget();
     }
 }
@@ -101,7 +102,7 @@ fn write(conn: &Connection, mut calls: Vec<PendingCall>) -> rusqlite::Result<()>
 impl<'c, 'm> Recorder<'c, 'm> {
     /// Records inside a transaction that is open on `conn` and about to commit at `committed_ms`.
     pub(crate) fn new(conn: &'c Connection, memory: &'m mut Memory, committed_ms: i64) -> Self {
-        let (touched, deltas, calls) = (Touched::default(), Deltas::default(), Pending::default());
+        let (touched, deltas, calls) = (Touched::default(), Deltas::new(committed_ms), Pending::default());
         let telemetry = telemetry::Added::default();
         let compacted = BTreeSet::new();
         Self { conn, memory, touched, deltas, calls, ledger: None, telemetry, compacted, committed_ms }
@@ -156,12 +157,14 @@ impl<'c, 'm> Recorder<'c, 'm> {
             let session = self.memory.ledger.session(self.conn, session_id, self.committed_ms)?;
             compactions::settle(self.conn, session, &mut self.deltas)?;
         }
-        self.deltas.flush(self.conn, &mut self.memory.sketches)?;
+        self.deltas.flush(self.conn, &mut self.memory.rollups)?;
+        dirty::mark(self.conn, &mut self.memory.ledger, changed.rows.iter().copied(), self.committed_ms)?;
         if self.ledger.is_none() && changed.is_empty() {
             return Ok(Vec::new());
         }
         let ledger = self.ledger.unwrap_or_default();
-        ledger.flush(self.conn, &mut self.memory.ledger, changed, &mut TranscriptOutcome::default())
+        let mut outcome = TranscriptOutcome::default();
+        ledger.flush(self.conn, &mut self.memory.ledger, changed, self.committed_ms, &mut outcome)
     }
 
     fn see(&mut self, sighting: Sighting<'_>) -> rusqlite::Result<()> {

@@ -36,9 +36,12 @@ pub(crate) struct Changed {
     pub(crate) moved: Vec<i64>,
     /// Subagents with requests, by session and agent, whose type became known.
     pub(crate) typed: Vec<(String, String)>,
+    /// Rows of every session of the batch: they are to be digested anew.
+    pub(crate) rows: Vec<i64>,
 }
 
 impl Changed {
+    /// Whether the ledger need not hear of it.
     pub(crate) fn is_empty(&self) -> bool {
         self.moved.is_empty() && self.typed.is_empty()
     }
@@ -170,7 +173,9 @@ impl Touched {
     pub(crate) fn flush(self, conn: &Connection) -> rusqlite::Result<Changed> {
         let mut changed = Changed::default();
         for (session_id, delta) in &self.sessions {
-            changed.moved.extend(delta.upsert(conn, session_id)?);
+            let (row, moved) = delta.upsert(conn, session_id)?;
+            changed.rows.push(row);
+            changed.moved.extend(moved.then_some(row));
         }
         for ((session_id, agent_id), delta) in &self.agents {
             if delta.upsert(conn, session_id, agent_id)? {
@@ -264,8 +269,8 @@ impl SessionDelta {
         }
     }
 
-    /// Gives the row where it has requests that stand under another app or user.
-    fn upsert(&self, conn: &Connection, session_id: &str) -> rusqlite::Result<Option<i64>> {
+    /// Gives the row, and whether it has requests that stand under another app or user.
+    fn upsert(&self, conn: &Connection, session_id: &str) -> rusqlite::Result<(i64, bool)> {
         conn.prepare_cached(
             "INSERT INTO sessions (session_id, source_app, user, host, cwd, model, start_source, started, last_event,
                 ended, worked, end_reason, events, prompts, calls, failed_calls, subagents, compactions, last_prompt,
@@ -302,7 +307,7 @@ impl SessionDelta {
                 compactions = compactions + excluded.compactions,
                 last_prompt = iif(excluded.prompted >= coalesce(prompted, 0), excluded.last_prompt, last_prompt),
                 prompted = nullif(max(coalesce(prompted, 0), coalesce(excluded.prompted, 0)), 0)
-            RETURNING iif(ledger_app <> source_app OR ledger_user <> coalesce(user, ''), id, NULL)",
+            RETURNING id, coalesce(ledger_app <> source_app OR ledger_user <> coalesce(user, ''), 0)",
         )?
         .query_row(params![
             session_id,
@@ -327,7 +332,7 @@ impl SessionDelta {
             self.prompted,
             self.app_at,
             self.user_at,
-        ], |row| row.get(0))
+        ], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 }
 

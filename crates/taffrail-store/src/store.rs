@@ -15,12 +15,13 @@ use crate::connect::{self, WriterLock, write_error};
 use crate::error::{AppendError, OpenError, QueueFull, ReadError, WriteError};
 use crate::filter::Payloads;
 use crate::ledger::LedgerChange;
+use crate::ledger::held::Held;
 use crate::ledger::names::Memory as LedgerMemory;
 use crate::options::Options;
 use crate::queue::{Queue, Refused};
 use crate::reader::{Pool, Reader};
 use crate::rows::{StoredEvent, WriterStats};
-use crate::writer::{self, Command, LedgerOptions, LedgerWork, Submission, Tally};
+use crate::writer::{self, Command, HeldJob, LedgerJob, LedgerOptions, LedgerWork, Submission, Tally};
 use crate::{QUEUE_BYTES_MAX, events};
 
 /// The most of the queue that one piece of work on the ledger takes, as a part: a larger one would wait for an empty
@@ -123,7 +124,7 @@ impl Store {
             Ok(()) => Ok(()),
             Err(refused) => match refused.into_inner() {
                 Command::Append(submission) => Err(QueueFull { events: submission.events }),
-                Command::Change(_) | Command::Ledger(_) | Command::Close => {
+                Command::Change(_) | Command::Ledger(_) | Command::Held(_) | Command::Close => {
                     Err(QueueFull { events: Vec::new() })
                 }
             },
@@ -205,17 +206,45 @@ impl Store {
         bytes: usize,
         work: impl FnOnce(&Connection, &mut LedgerMemory, &dyn Fn(&[LedgerChange])) -> T + Send + 'static,
     ) -> Result<T, AppendError> {
+        let (answer, answered) = bounded(1);
+        let work: Box<LedgerJob> = Box::new(move |conn, memory, hear| {
+            // Nobody waits any more only where the caller's thread has died.
+            drop(answer.send(work(conn, memory, hear)));
+        });
+        self.enter(places, bytes, work, Command::Ledger)?;
+        answered.recv().map_err(|_| AppendError::Closed)
+    }
+
+    /// As [`Self::on_ledger`], for work that may leave its transaction open in what is held.
+    pub(crate) fn on_held<T: Send + 'static>(
+        &self,
+        places: usize,
+        bytes: usize,
+        work: impl FnOnce(&mut Held, &Connection, &mut LedgerMemory, &dyn Fn(&[LedgerChange])) -> T
+        + Send
+        + 'static,
+    ) -> Result<T, AppendError> {
+        let (answer, answered) = bounded(1);
+        let work: Box<HeldJob> = Box::new(move |held, conn, memory, hear| {
+            drop(answer.send(work(held, conn, memory, hear)));
+        });
+        self.enter(places, bytes, work, Command::Held)?;
+        answered.recv().map_err(|_| AppendError::Closed)
+    }
+
+    /// Sends work to the writer once it has its places in the queue.
+    fn enter<Job: ?Sized>(
+        &self,
+        places: usize,
+        bytes: usize,
+        work: Box<Job>,
+        command: impl FnOnce(LedgerWork<Job>) -> Command,
+    ) -> Result<(), AppendError> {
         let places = places.min(self.inner.queue.events_max() / LEDGER_QUEUE_PART);
         let bytes = bytes.min(QUEUE_BYTES_MAX / LEDGER_QUEUE_PART);
         self.inner.queue.enter_when_room(places, bytes).map_err(|_| AppendError::Closed)?;
-        let (answer, answered) = bounded(1);
-        let work = move |conn: &Connection, memory: &mut LedgerMemory, hear: &dyn Fn(&[LedgerChange])| {
-            // Nobody waits any more only where the caller's thread has died.
-            drop(answer.send(work(conn, memory, hear)));
-        };
-        let command = Command::Ledger(LedgerWork { places, bytes, work: Box::new(work) });
-        self.inner.commands.send(command).map_err(|_| AppendError::Closed)?;
-        answered.recv().map_err(|_| AppendError::Closed)
+        let command = command(LedgerWork { places, bytes, work });
+        self.inner.commands.send(command).map_err(|_| AppendError::Closed)
     }
 
     /// Runs a change in a transaction on the writer's thread and waits for it.

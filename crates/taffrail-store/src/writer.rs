@@ -18,6 +18,7 @@ use crate::BATCH_EVENTS_MAX;
 use crate::connect::append_error;
 use crate::error::AppendError;
 use crate::ledger::LedgerChange;
+use crate::ledger::held::Held;
 use crate::ledger::names::Memory as LedgerMemory;
 use crate::options::LedgerListener;
 use crate::queue::Queue;
@@ -31,20 +32,26 @@ const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) type Change = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// Work on the ledger: it opens its own transactions, and waits in the queue as its share of events and bytes.
-pub(crate) struct LedgerWork {
+pub(crate) struct LedgerWork<Job: ?Sized> {
     pub(crate) places: usize,
     pub(crate) bytes: usize,
-    pub(crate) work: Box<LedgerJob>,
+    pub(crate) work: Box<Job>,
 }
 
 /// With the writer's connection, what it remembers, and whom to tell what a commit changed.
-type LedgerJob = dyn FnOnce(&Connection, &mut LedgerMemory, &dyn Fn(&[LedgerChange])) + Send;
+pub(crate) type LedgerJob = dyn FnOnce(&Connection, &mut LedgerMemory, &dyn Fn(&[LedgerChange])) + Send;
+
+/// The same of an import, with what it holds.
+pub(crate) type HeldJob =
+    dyn FnOnce(&mut Held, &Connection, &mut LedgerMemory, &dyn Fn(&[LedgerChange])) + Send;
 
 /// What the writer is asked to do.
 pub(crate) enum Command {
     Append(Submission),
     Change(Change),
-    Ledger(LedgerWork),
+    Ledger(LedgerWork<LedgerJob>),
+    /// Everything else commits what such work has left open.
+    Held(LedgerWork<HeldJob>),
     Close,
 }
 
@@ -104,13 +111,18 @@ pub(crate) fn run(
     ledger: LedgerOptions,
 ) {
     let mut memory = Memory::new(ledger.prices);
+    memory.ledger.is_heard = ledger.listener.is_some();
     let hear = |changes: &[LedgerChange]| {
         if let (Some(LedgerListener(listener)), false) = (&ledger.listener, changes.is_empty()) {
             listener(changes);
         }
     };
+    let mut held = Held::default();
     let mut next = commands.recv().ok();
     while let Some(command) = next.take() {
+        if !matches!(command, Command::Held(_)) {
+            held.commit(&conn, &mut memory.ledger, &hear);
+        }
         match command {
             Command::Append(first) => {
                 let (group, rest) = gather(first, commands);
@@ -123,12 +135,17 @@ pub(crate) fn run(
                 queue.leave(places, bytes);
                 work(&conn, &mut memory.ledger, &hear);
             }
+            Command::Held(LedgerWork { places, bytes, work }) => {
+                queue.leave(places, bytes);
+                work(&mut held, &conn, &mut memory.ledger, &hear);
+            }
             Command::Close => break,
         }
         if next.is_none() {
             next = commands.recv().ok();
         }
     }
+    held.commit(&conn, &mut memory.ledger, &hear);
     // An orderly end leaves one file. A failure to fold the WAL loses nothing: it is read at the next opening.
     if let Err((_, e)) = conn.close() {
         tracing::warn!(error = %e, "the database did not close cleanly");
@@ -238,7 +255,7 @@ fn try_commit(
 }
 
 /// Now, for the latency from an event's own time to its commit.
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -44,7 +44,7 @@ pub(crate) fn settle(conn: &Connection, session: i64, deltas: &mut Deltas) -> ru
         }
         for (place, by) in [(&before, -1), (&now, 1)] {
             if let Some((minute, app, user)) = place {
-                deltas.add_compactions((app.clone(), user.clone()), *minute, by);
+                deltas.add_compactions((app, user), *minute, by);
             }
         }
         let (at, app, user) =

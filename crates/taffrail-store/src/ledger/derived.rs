@@ -247,6 +247,12 @@ pub(crate) fn refresh(
     deltas: &mut Deltas,
     changes: &mut Vec<LedgerChange>,
 ) -> rusqlite::Result<()> {
+    let has_totals: bool = conn
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM client_totals)")?
+        .query_row([], |row| row.get(0))?;
+    if !has_totals {
+        return Ok(());
+    }
     for session in with_forks(conn, touched)? {
         let has_total: bool = conn
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM client_totals WHERE session = ?1)")?
@@ -409,5 +415,6 @@ fn change(
         cost_nano_usd: cost(new),
         tokens: new.map_or(0, |part| part.usage.total()),
         confidence: Confidence::Estimated,
+        request: None,
     })
 }

@@ -1,6 +1,8 @@
 //! The table `api_failures`: attempts that failed, each once by its key.
 
-use rusqlite::{Connection, params};
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension, params};
 use taffrail_event::TimestampMs;
 use taffrail_event::ledger::{FailureSighting, Witness};
 
@@ -11,8 +13,20 @@ use crate::ledger::names::Memory;
 use crate::ledger::requests::unsigned;
 
 /// Takes in what a source tells. A fork copies the line: of the sessions that show it, the one begun first has it.
-pub(crate) fn see(conn: &Connection, memory: &mut Memory, failure: &FailureSighting) -> rusqlite::Result<()> {
+/// `told` hears of the sessions whose failures changed.
+pub(crate) fn see(
+    conn: &Connection,
+    memory: &mut Memory,
+    failure: &FailureSighting,
+    told: &mut BTreeSet<i64>,
+) -> rusqlite::Result<()> {
     let session = memory.session(conn, &failure.session_id, failure.ts.get())?;
+    told.insert(session);
+    let owner: Option<i64> = conn
+        .prepare_cached("SELECT session FROM api_failures WHERE key = ?1")?
+        .query_row([&failure.key], |row| row.get(0))
+        .optional()?;
+    told.extend(owner);
     conn.prepare_cached(
         "INSERT INTO api_failures (key, witness, session, ts, agent_id, model, status_code, message, attempt,
             attempts_max, retry_in, exhausted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)

@@ -2,7 +2,7 @@
 //!
 //! A fork copies lines: of the sessions that show one, the one begun first has it, and counts it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 use taffrail_event::TimestampMs;
@@ -45,15 +45,17 @@ impl Counts {
     }
 }
 
-/// Takes in a mark; true where it is new.
+/// Takes in a mark; true where it is new. `told` hears of the sessions whose marks changed.
 pub(crate) fn see(
     conn: &Connection,
     memory: &mut Memory,
     mark: &Mark,
     counts: &mut Counts,
+    told: &mut BTreeSet<i64>,
 ) -> rusqlite::Result<bool> {
     let session = memory.session(conn, &mark.session_id, mark.ts.get())?;
     if insert(conn, session, mark)? {
+        told.insert(session);
         counts.add(session, mark, 1);
         return Ok(true);
     }
@@ -65,6 +67,7 @@ pub(crate) fn see(
         conn.prepare_cached("UPDATE transcript_marks SET session = ?2, born = ?3 WHERE key = ?1")?
             .execute(params![mark.key, session, mark.born.get()])?;
         if owner != session {
+            told.extend([owner, session]);
             counts.add(owner, mark, -1);
             counts.add(session, mark, 1);
         }

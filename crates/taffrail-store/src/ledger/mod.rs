@@ -6,6 +6,7 @@ mod context;
 mod derived;
 mod failures;
 mod files;
+pub(crate) mod held;
 mod keys;
 mod marks;
 pub(crate) mod names;
@@ -17,6 +18,7 @@ mod rows;
 mod sums;
 mod told;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,18 +28,21 @@ use taffrail_event::TimestampMs;
 use taffrail_event::prices::PriceTable;
 use taffrail_event::transcript::Facts;
 
-use crate::connect::{BULK_CHECKPOINT_PAGES, CHECKPOINT_PAGES, append_error, fold_after, write_error};
+use crate::connect::{append_error, write_error};
 use crate::error::{AppendError, ReadError, WriteError};
 use crate::filter::Scope;
 use crate::ledger::batch::Batch;
+use crate::ledger::held::Lost;
 use crate::ledger::reprice::Effects;
 use crate::reader::Reader;
 use crate::sessions::Changed;
 use crate::store::Store;
+use crate::writer::now_ms;
 
 pub use context::ContextSize;
-pub(crate) use read::newest_context;
+pub(crate) use read::{costs, each as each_request, newest_context};
 pub use rows::*;
+pub(crate) use sums::{QUARTER_MS, SPILL_MS};
 
 /// Facts of one transcript file, and how far it has been read when they are stored.
 #[derive(Clone, Debug)]
@@ -71,7 +76,6 @@ impl Store {
         }
         let facts = chunks.iter().map(|chunk| facts_of(&chunk.facts)).sum();
         self.on_ledger(facts, facts * FACT_BYTES, move |conn, memory, hear| {
-            let record = if facts < BULK_FACTS { record } else { record_many };
             match record(conn, memory, chunks) {
                 Ok((outcome, changes)) => {
                     hear(&changes);
@@ -83,6 +87,11 @@ impl Store {
                 }
             }
         })?
+    }
+
+    /// Begins an import: many facts, of which a commit takes as many as the importer wants.
+    pub fn import_transcripts(&self) -> Import<'_> {
+        Import { store: self, lost: Lost::default(), is_told: Cell::new(false) }
     }
 
     /// Stores a file's state alone (its archive, an error, that it is gone).
@@ -162,9 +171,6 @@ impl Store {
     }
 }
 
-/// Facts of one transaction from which on it is an import.
-const BULK_FACTS: usize = 1_000;
-
 /// What one fact takes in memory, about, in bytes.
 const FACT_BYTES: usize = 512;
 
@@ -187,27 +193,71 @@ fn record(
     chunks: Vec<TranscriptChunk>,
 ) -> rusqlite::Result<(TranscriptOutcome, Vec<LedgerChange>)> {
     let tx = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
-    let mut outcome = TranscriptOutcome::default();
-    let mut batch = Batch::default();
-    for chunk in chunks {
-        batch.add_chunk(&tx, memory, chunk, &mut outcome)?;
-    }
-    let changes = batch.flush(&tx, memory, Changed::default(), &mut outcome)?;
+    let applied = apply(&tx, memory, chunks)?;
     tx.commit()?;
-    Ok((outcome, changes))
+    Ok(applied)
 }
 
-/// As [`record`]; many facts wait longer in the WAL before they are folded in, so that pages which every transaction of an
-/// import touches are not written twice each time. Later commits fold what it leaves.
-fn record_many(
+/// Writes chunks inside a transaction that is open.
+fn apply(
     conn: &Connection,
     memory: &mut names::Memory,
     chunks: Vec<TranscriptChunk>,
 ) -> rusqlite::Result<(TranscriptOutcome, Vec<LedgerChange>)> {
-    fold_after(conn, BULK_CHECKPOINT_PAGES)?;
-    let result = record(conn, memory, chunks);
-    fold_after(conn, CHECKPOINT_PAGES)?;
-    result
+    let mut outcome = TranscriptOutcome::default();
+    let mut batch = Batch::default();
+    for chunk in chunks {
+        batch.add_chunk(conn, memory, chunk, &mut outcome)?;
+    }
+    let changes = batch.flush(conn, memory, Changed::default(), now_ms(), &mut outcome)?;
+    Ok((outcome, changes))
+}
+
+/// An import under way. What it told last is committed when this goes, but only [`Import::commit`] says whether it was.
+pub struct Import<'a> {
+    store: &'a Store,
+    lost: Lost,
+    is_told: Cell<bool>,
+}
+
+impl Import<'_> {
+    /// Takes in facts of transcripts, to be committed later: by [`Import::commit`], or before anything else that the store
+    /// is told. Facts that are stored already change nothing.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. None of these chunks is stored, and of those since the last [`Import::commit`] nobody knows:
+    /// to tell them again is safe.
+    pub fn add(&self, chunks: Vec<TranscriptChunk>) -> Result<TranscriptOutcome, AppendError> {
+        if chunks.is_empty() {
+            return Ok(TranscriptOutcome::default());
+        }
+        let facts = chunks.iter().map(|chunk| facts_of(&chunk.facts)).sum();
+        let owner = Arc::clone(&self.lost);
+        self.is_told.set(true);
+        self.store.on_held(facts, facts * FACT_BYTES, move |held, conn, memory, hear| {
+            held.add(conn, memory, &owner, chunks, hear)
+        })?
+    }
+
+    /// Commits what was told since the last commit.
+    ///
+    /// # Errors
+    /// See [`AppendError`]: of what was told since then nobody knows whether it is stored.
+    pub fn commit(&self) -> Result<(), AppendError> {
+        if !self.is_told.replace(false) {
+            return Ok(());
+        }
+        let owner = Arc::clone(&self.lost);
+        self.store.on_held(1, 0, move |held, conn, memory, hear| held.settle(conn, memory, &owner, hear))?
+    }
+}
+
+impl Drop for Import<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.commit() {
+            tracing::warn!(%error, "the end of an import is not stored");
+        }
+    }
 }
 
 impl Reader {
@@ -215,7 +265,7 @@ impl Reader {
     /// unknown user, or a label that a session lacks, is `""`. What is only derived from the client's total counts with
     /// its tokens and cost, and as no request.
     pub fn costs(&self, query: &CostQuery) -> Result<Vec<CostRow>, ReadError> {
-        self.at_once(|conn| read::costs(conn, query))
+        self.at_once(|conn| costs(conn, query))
     }
 
     /// The requests of a session, oldest first.
@@ -230,7 +280,7 @@ impl Reader {
     /// Every request of a span, oldest first, to `each`: no more than one row is held. The query's keys and cuts are not
     /// looked at, but for what lies before the first cut.
     pub fn each_request(&self, query: &CostQuery, each: &mut dyn FnMut(&LedgerRow)) -> Result<(), ReadError> {
-        self.at_once(|conn| read::each(conn, query, each))
+        self.at_once(|conn| each_request(conn, query, each))
     }
 
     /// What the sources say of a session's total; none where it is unknown.

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 use taffrail_event::prices::PriceTable;
 
+use crate::digest::dirty::Marked;
+use crate::digest::tables::Keys;
 use crate::error::ReadError;
+use crate::events::to_i64;
+use crate::ledger::keys::ByKey;
 
 /// Names, and sessions, remembered by the writer; more are forgotten and read again.
 const REMEMBERED_MAX: usize = 20_000;
@@ -20,8 +24,15 @@ pub(crate) struct Memory {
     sessions: HashMap<String, i64>,
     sessions_by_id: HashMap<i64, String>,
     fingerprint: Option<i64>,
+    /// By the number of a model's name.
+    windows: HashMap<i64, Option<i64>, ByKey>,
     /// Whether requests with more than one id of a kind exist.
     pub(crate) has_extra_ids: Option<bool>,
+    /// Whether anybody hears of changes.
+    pub(crate) is_heard: bool,
+    /// Sessions that are marked to be digested.
+    pub(crate) marked: Marked,
+    pub(crate) digest_keys: Keys,
 }
 
 impl Memory {
@@ -33,11 +44,12 @@ impl Memory {
     pub(crate) fn price_by(&mut self, prices: &Arc<PriceTable>) {
         self.prices = Arc::clone(prices);
         self.fingerprint = None;
+        self.windows.clear();
     }
 
     /// Forgets what the database says.
     pub(crate) fn forget(&mut self) {
-        *self = Self::new(Arc::clone(&self.prices));
+        *self = Self { is_heard: self.is_heard, ..Self::new(Arc::clone(&self.prices)) };
     }
 
     /// The number of a name, given to it where it has none.
@@ -103,6 +115,14 @@ impl Memory {
         }
         self.sessions.insert(session_id.to_owned(), id);
         Ok(id)
+    }
+
+    /// The context window of a model, by the number of its name and the name.
+    pub(crate) fn context_window(&mut self, id: i64, model: &str) -> Option<i64> {
+        if self.windows.len() >= REMEMBERED_MAX {
+            self.windows.clear();
+        }
+        *self.windows.entry(id).or_insert_with(|| self.prices.context_window(model).map(to_i64))
     }
 
     /// The number of the price table's fingerprint; the first one is that of history.

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use taffrail_event::ledger::{Confidence, Settled};
 
+use crate::digest::dirty;
 use crate::events::to_i64;
 use crate::ledger::names::Memory;
 use crate::ledger::requests::{Stored, page};
 use crate::ledger::sums::{Deltas, Part};
 use crate::ledger::{LedgerChange, RepriceEffect, batch, derived};
+use crate::writer::now_ms;
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 4_000;
@@ -69,6 +71,7 @@ pub(crate) fn apply(
     let rows = page(&tx, memory, after, PAGE_ROWS)?;
     let mut deltas = Deltas::default();
     let mut changes = Vec::new();
+    let mut changed = BTreeSet::new();
     let fingerprint = memory.prices.fingerprint();
     let priced_by = memory.name(&tx, &fingerprint)?;
     for stored in &rows {
@@ -89,6 +92,7 @@ pub(crate) fn apply(
             priced_by
         ])?;
         deltas.change(Some(&stored.part), Some(&new));
+        changed.insert(new.session);
         changes.push(LedgerChange {
             session_id: stored.state.session_id.clone(),
             agent_id: stored.state.agent_id.clone(),
@@ -101,9 +105,11 @@ pub(crate) fn apply(
             cost_nano_usd: new.cost.unwrap_or(0),
             tokens: new.usage.total(),
             confidence: new.confidence,
+            request: None,
         });
     }
     deltas.flush(&tx)?;
+    dirty::mark(&tx, memory, changed, now_ms())?;
     batch::place(&tx, &mut changes)?;
     tx.commit()?;
     Ok((rows.last().map(|row| row.id), changes))

@@ -138,6 +138,26 @@ impl CostTotals {
         self.by_confidence[at]
     }
 
+    /// What one row adds.
+    pub(crate) fn of_row(row: &LedgerRow) -> Self {
+        // What is only derived from the client's total is no request.
+        let requests = i64::from(row.sources != 0);
+        let mut totals = Self {
+            requests,
+            usage: row.usage,
+            cost_nano_usd: row.cost_nano_usd.unwrap_or(0),
+            first: Some(row.ts),
+            last: Some(row.ts),
+            ..Self::default()
+        };
+        if let Some(confidence) = row.confidence {
+            let at = Confidence::ALL.iter().position(|c| *c == confidence).unwrap_or(0);
+            totals.by_confidence[at] =
+                ConfidenceTotals { requests, cost_nano_usd: row.cost_nano_usd.unwrap_or(0) };
+        }
+        totals
+    }
+
     /// Adds another sum.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
@@ -279,4 +299,22 @@ pub struct LedgerChange {
     pub cost_nano_usd: i64,
     pub tokens: u64,
     pub confidence: Confidence,
+    /// The request as it is now; none where no request of its own changed but what is derived, or its price.
+    pub request: Option<RequestNow>,
+}
+
+/// A request as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names and units say it")]
+pub struct RequestNow {
+    /// Its row, time-ordered.
+    pub id: i64,
+    pub usage: Usage,
+    /// None where it is unpriced.
+    pub cost_nano_usd: Option<i64>,
+    pub duration_ms: Option<u64>,
+    /// The model's, in tokens.
+    pub context_window: Option<i64>,
+    /// Why the client asked.
+    pub query_source: Option<String>,
 }

@@ -1,10 +1,15 @@
 //! Tests of the store as a whole: what is written, merged, summed up, read back and refused.
 
+mod digest;
+mod findings;
+mod hourly;
 mod ledger;
 mod model;
 mod opening;
 mod reading;
+mod suggestions;
 mod telemetry;
+mod windows;
 mod writing;
 
 use serde_json::{Map, Value};
