@@ -19,6 +19,9 @@ pub const DEFAULT_OTLP_HTTP: &str = "127.0.0.1:4318";
 /// Where OTLP over gRPC is taken, by OpenTelemetry's convention.
 pub const DEFAULT_OTLP_GRPC: &str = "127.0.0.1:4317";
 
+/// The smallest daily budget that a detector watches, in US dollars.
+const BUDGET_WATCHED_USD: f64 = 0.01;
+
 /// Every environment variable that the server reads.
 pub mod env {
     /// The data directory.
@@ -89,6 +92,10 @@ pub struct Config {
     pub limits: Limits,
     /// What is done with the client's transcripts.
     pub transcripts: TranscriptsConfig,
+    /// Thresholds of the detectors.
+    pub detectors: taffrail_engine::Config,
+    /// Git in local projects.
+    pub git: GitConfig,
     /// Log filter.
     pub log: String,
 }
@@ -116,6 +123,20 @@ pub struct TranscriptsConfig {
     pub rescan_seconds: u64,
     /// Folders of transcripts: the client's own, then those of the file.
     pub roots: Vec<PathBuf>,
+}
+
+/// What is read of git in local projects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GitConfig {
+    /// Whether `git log` is run in the directories of sessions, to read only, when someone asks.
+    pub read: bool,
+}
+
+impl Default for GitConfig {
+    fn default() -> Self {
+        Self { read: true }
+    }
 }
 
 /// Where telemetry is taken beside the main port, which always takes OTLP over HTTP. A port that is not to be had is
@@ -231,11 +252,14 @@ pub enum ConfigError {
     Budget(f64),
     #[error("`{0}` is no folder of transcripts\nhint: give an absolute path, or one that begins with ~/")]
     Root(String),
+    #[error(transparent)]
+    Detectors(#[from] taffrail_engine::ConfigError),
     #[error("the data directory is not known: neither --data-dir, TAFFRAIL_HOME nor a home directory is set")]
     NoHome,
 }
 
-const KNOWN_KEYS: &str = "listen, data_dir, durability, legacy_origins, allowed_hosts, log and the tables [budget], [limits], [otlp] and [transcripts]";
+const KNOWN_KEYS: &str = "listen, data_dir, durability, legacy_origins, allowed_hosts, log and the tables [budget], \
+    [detectors.NAME], [git], [limits], [otlp] and [transcripts]";
 
 /// `config.toml` as written.
 #[derive(Debug, Default, Deserialize)]
@@ -249,8 +273,10 @@ struct File {
     log: Option<String>,
     budget: Budget,
     otlp: OtlpFile,
+    git: GitConfig,
     limits: Limits,
     transcripts: TranscriptsFile,
+    detectors: taffrail_engine::Config,
 }
 
 /// The table `[transcripts]` as written.
@@ -336,8 +362,10 @@ impl Config {
                 http: parse_door("http", file.otlp.http.as_ref(), DEFAULT_OTLP_HTTP)?,
                 grpc: parse_door("grpc", file.otlp.grpc.as_ref(), DEFAULT_OTLP_GRPC)?,
             },
+            git: file.git,
             limits: file.limits,
             transcripts: file.transcripts.resolve(var)?,
+            detectors: detectors_of(file.detectors, &file.budget)?,
             log: flags
                 .log
                 .clone()
@@ -368,6 +396,8 @@ impl Config {
                 rescan_seconds: 5,
                 roots: Vec::new(),
             },
+            detectors: taffrail_engine::Config::default(),
+            git: GitConfig::default(),
             log: "info".to_owned(),
         }
     }
@@ -395,6 +425,17 @@ fn list(flags: &[String], var: Option<String>, file: Option<Vec<String>>) -> Vec
     }
     let from_env = var.map(|v| v.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect());
     from_env.or(file).unwrap_or_default()
+}
+
+/// The daily budget is one that the detector of budgets watches, unless its own table names another.
+fn detectors_of(
+    mut told: taffrail_engine::Config,
+    budget: &Budget,
+) -> Result<taffrail_engine::Config, ConfigError> {
+    let threshold = &mut told.budget_threshold;
+    // A budget of nothing is none that a part could be used of.
+    threshold.day_usd = threshold.day_usd.or(budget.daily_usd.filter(|usd| *usd >= BUDGET_WATCHED_USD));
+    Ok(told.checked()?)
 }
 
 fn parse_listen(value: &str) -> Result<SocketAddr, ConfigError> {

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use taffrail_event::TimestampMs;
 use taffrail_event::ledger::Confidence;
-use taffrail_store::{CostTotals, LedgerChange, LedgerListener, ReadError, Reader};
+#[cfg(test)]
+use taffrail_store::LedgerListener;
+use taffrail_store::{CostTotals, LedgerChange, ReadError, Reader};
 use tokio::sync::{Notify, watch};
 
 use crate::api::money;
@@ -53,13 +55,14 @@ struct Change {
 
 impl CostFeed {
     /// For the store: hears of every commit.
-    pub(crate) fn listener(self: &Arc<Self>) -> LedgerListener {
+    #[cfg(test)]
+    fn listener(self: &Arc<Self>) -> LedgerListener {
         let feed = Arc::clone(self);
         LedgerListener(Arc::new(move |changes| feed.note(changes)))
     }
 
     /// On the writer's thread: never waits for a reader.
-    fn note(&self, changes: &[LedgerChange]) {
+    pub(crate) fn note(&self, changes: &[LedgerChange]) {
         if changes.is_empty() {
             return;
         }
@@ -202,6 +205,7 @@ mod tests {
             cost_nano_usd: after,
             tokens: 1,
             confidence,
+            request: None,
         }
     }
 

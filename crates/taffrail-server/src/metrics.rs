@@ -86,6 +86,11 @@ pub(crate) struct Scraped {
     pub(crate) transcript_unknown: Gauge,
     pub(crate) transcript_errors: Gauge,
     pub(crate) transcript_lag_seconds: FloatGauge,
+    pub(crate) digest_pending_sessions: Gauge,
+    pub(crate) digest_oldest_seconds: FloatGauge,
+    pub(crate) digest_sessions: Gauge,
+    pub(crate) digest_failures: Gauge,
+    pub(crate) digest_seconds: FloatGauge,
 }
 
 impl Metrics {
@@ -163,6 +168,23 @@ impl Metrics {
             "From the last write to a transcript to its commit",
             s.transcript_lag_seconds.clone(),
         );
+        r.register(
+            "digest_pending_sessions",
+            "Sessions whose newest changes are in no digest yet",
+            s.digest_pending_sessions.clone(),
+        );
+        r.register(
+            "digest_oldest_seconds",
+            "Age of the oldest change that is in no digest yet",
+            s.digest_oldest_seconds.clone(),
+        );
+        r.register(
+            "digest_sessions",
+            "Digests of sessions written since the start",
+            s.digest_sessions.clone(),
+        );
+        r.register("digest_failures", "Failed tries to digest a session", s.digest_failures.clone());
+        r.register("digest_seconds", "Time spent on digests since the start", s.digest_seconds.clone());
     }
 
     pub(crate) fn count(&self, source: &'static str, outcome: &'static str, events: usize) {

@@ -49,6 +49,17 @@ pub(crate) enum Problem {
     Internal,
 }
 
+impl From<taffrail_store::WriteError> for Problem {
+    fn from(error: taffrail_store::WriteError) -> Self {
+        tracing::error!(%error, "a change was not stored");
+        match error {
+            taffrail_store::WriteError::DiskFull(_) => Self::DiskFull,
+            taffrail_store::WriteError::Closed => Self::Stopping,
+            other => Self::Store(other.to_string()),
+        }
+    }
+}
+
 /// The body of a problem answer.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct ProblemJson {

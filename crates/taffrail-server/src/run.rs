@@ -23,14 +23,19 @@ use crate::api;
 use crate::clock;
 use crate::config::{Config, Durability};
 use crate::cost_feed::{self, CostFeed};
+use crate::digests::{DigestStatus, Digests};
+use crate::forecasts::{self, Forecasts};
 use crate::home::Home;
 use crate::ingest::otlp::doors::Doors;
 use crate::ingest::otlp::grpc;
 use crate::ingest::{Ingest, spool};
+use crate::judge::{self, Judge};
+use crate::learn::Learner;
 use crate::listen::{self, Protocol};
 use crate::live::{self, Hub};
 use crate::metrics::Metrics;
 use crate::prices::{self, PriceBook};
+use crate::repositories::Repositories;
 use crate::security::{Auth, Hosts};
 use crate::state::{App, Shared};
 use crate::transcripts::Transcripts;
@@ -96,7 +101,8 @@ async fn serve(
     let listen = listener.local_addr().context("the address is not known")?;
     let prices = Arc::new(PriceBook::open(home.dir())?);
     let costs = Arc::new(CostFeed::default());
-    let store = open_store(&config, &home, &prices, &costs).await?;
+    let (judge, ears) = Judge::new();
+    let store = open_store(&config, &home, &prices, &costs, &judge).await?;
     let spool = SpoolDir::open(home.dir()).context("cannot make the spool directory")?;
     #[cfg(unix)]
     let sockets = crate::ask::Sockets::bind(home.dir()).context("cannot bind the hook client's sockets")?;
@@ -107,7 +113,9 @@ async fn serve(
     let metrics = Arc::new(Metrics::new());
     let bounds = live::Bounds { frames: config.limits.live_frames, bytes: config.limits.live_bytes };
     let (hub, batches) = Hub::new(bounds, Arc::clone(&prices), Arc::clone(&metrics));
-    let ingest = Ingest::new(store.clone(), Arc::clone(&hub), Arc::clone(&metrics));
+    let ingest = Ingest::new(store.clone(), Arc::clone(&hub), judge.clone(), Arc::clone(&metrics));
+    let sitting = judge::run(&judge, ears, config.detectors.clone(), store.clone(), Arc::clone(&hub))
+        .context("cannot start the thread that judges")?;
     let transcripts = open_transcripts(&store, &ingest, &home).await?;
     let app = App(Arc::new(Shared {
         user_home: std::env::var("HOME").ok().filter(|home| !home.is_empty()),
@@ -118,9 +126,15 @@ async fn serve(
         doors,
         auth: Auth::new(&token),
         ingest,
+        judge: judge.clone(),
         transcripts: Arc::clone(&transcripts),
         reads: Arc::new(Semaphore::new(config.limits.reads.max(1))),
+        answers: api::windows::Answers::default(),
+        suggest: crate::suggest::Suggest::default(),
         analytics: Mutex::new(Ok(())),
+        forecasts: Forecasts::default(),
+        digests: Arc::new(DigestStatus::default()),
+        repositories: Repositories::default(),
         stop: stopped.clone(),
         store: store.clone(),
         prices,
@@ -138,6 +152,8 @@ async fn serve(
     #[cfg(unix)]
     tasks.spawn(crate::ask::run(app.clone(), sockets, poke, stopped.clone()));
     tasks.spawn(cost_feed::run(app.clone(), costs, stopped.clone()));
+    tasks.spawn(forecasts::run(app.clone(), stopped.clone()));
+    tasks.spawn(crate::suggest::worker::run(app.clone(), stopped.clone()));
     tasks.spawn(announce_summaries(app.clone(), stopped.clone()));
     let mut serve = |listener, router, protocol| {
         let limits = app.config.limits.clone();
@@ -152,6 +168,8 @@ async fn serve(
     }
     // Its rules compile on first use: not in the first hook's time.
     tokio::task::spawn_blocking(|| taffrail_event::redact::Redactor::builtin().redact("").counts.len());
+    let digests = Digests::start(store.clone(), Arc::clone(&app.digests));
+    let learner = Learner::start(store.clone(), judge.clone());
     let tail = Tail::start(transcripts, app.config.transcripts.clone());
     tracing::info!(%listen, data_dir = %home.dir().display(), "ready");
     ready(listen);
@@ -165,7 +183,13 @@ async fn serve(
         tracing::warn!("not everything had ended when the stop deadline passed");
     }
     let close = move || {
+        learner.stop();
+        digests.stop();
         tail.stop();
+        judge.stop();
+        if sitting.join().is_err() {
+            tracing::error!("the thread that judges had panicked");
+        }
         store.close();
     };
     tokio::task::spawn_blocking(close).await.context("the database was not closed cleanly")?;
@@ -177,9 +201,15 @@ async fn open_store(
     home: &Home,
     prices: &PriceBook,
     costs: &Arc<CostFeed>,
+    judge: &Judge,
 ) -> anyhow::Result<Store> {
     let (config, home) = (config.clone(), home.clone());
-    let (prices, listener) = (prices.current(), costs.listener());
+    let (costs, judge) = (Arc::clone(costs), judge.clone());
+    let listener = LedgerListener(Arc::new(move |changes| {
+        costs.note(changes);
+        judge.charged(changes);
+    }));
+    let prices = prices.current();
     tokio::task::spawn_blocking(move || open_store_now(&config, &home, prices, Some(listener))).await?
 }
 

@@ -7,14 +7,19 @@ use std::time::Instant;
 use taffrail_store::{ReadError, Reader, Store};
 use tokio::sync::{Semaphore, watch};
 
+use crate::api::windows::Answers;
 use crate::config::Config;
+use crate::digests::DigestStatus;
+use crate::forecasts::Forecasts;
 use crate::home::Home;
 use crate::ingest::Ingest;
 use crate::ingest::otlp::doors::Doors;
+use crate::judge::Judge;
 use crate::live::Hub;
 use crate::metrics::Metrics;
 use crate::prices::PriceBook;
 use crate::problem::Problem;
+use crate::repositories::Repositories;
 use crate::security::{Auth, Hosts};
 use crate::transcripts::Transcripts;
 
@@ -44,16 +49,24 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) prices: Arc<PriceBook>,
     pub(crate) ingest: Ingest,
+    pub(crate) judge: Judge,
     pub(crate) transcripts: Arc<Transcripts>,
     /// OpenTelemetry's own ports.
     pub(crate) doors: Doors,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) reads: Arc<Semaphore>,
+    pub(crate) forecasts: Forecasts,
+    pub(crate) answers: Answers,
     /// Turns true when the server is to stop.
     pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) suggest: crate::suggest::Suggest,
     /// What the last background summary said; the health page shows it.
     pub(crate) analytics: Mutex<Result<(), String>>,
+    /// What the worker that digests sessions says of itself.
+    pub(crate) digests: Arc<DigestStatus>,
+    /// What git itself told of local projects.
+    pub(crate) repositories: Repositories,
 }
 
 impl App {

@@ -126,6 +126,7 @@ fn queue_percent(app: &App, stats: &WriterStats) -> u64 {
 /// What the disk knows.
 struct Seen {
     size: StoreSize,
+    backlog_of_digests: taffrail_store::Backlog,
     newest: Option<TimestampMs>,
     backlog: Backlog,
     disk_free_bytes: Option<i64>,
@@ -133,7 +134,7 @@ struct Seen {
 
 async fn look(app: &App) -> Result<Seen, Problem> {
     let home = app.home.clone();
-    let (size, newest) = app
+    let (size, newest, backlog_of_digests) = app
         .read(|reader| {
             let newest = reader.events(
                 &taffrail_store::EventFilter::default(),
@@ -141,13 +142,13 @@ async fn look(app: &App) -> Result<Seen, Problem> {
                 1,
                 taffrail_store::Payloads::Without,
             )?;
-            Ok((reader.size()?, newest.rows.first().map(|e| e.received)))
+            Ok((reader.size()?, newest.rows.first().map(|e| e.received), reader.digest_backlog()?))
         })
         .await?;
     tokio::task::spawn_blocking(move || {
         let backlog = SpoolDir::look(home.dir()).backlog().unwrap_or_default();
         let disk_free_bytes = disk_free_bytes(home.dir());
-        Seen { size, newest, backlog, disk_free_bytes }
+        Seen { size, backlog_of_digests, newest, backlog, disk_free_bytes }
     })
     .await
     .map_err(|_| Problem::Internal)
@@ -178,7 +179,7 @@ pub(crate) async fn checks(State(app): State<App>) -> Result<Json<HealthJson>, P
         Ok(seen) => storage(&stats, seen),
         Err(problem) => failing(format!("the database cannot be read: {problem}")),
     };
-    let analytics = analytics(&app).await;
+    let analytics = analytics(&app, seen.as_ref().ok()).await;
     let alerts = CheckJson {
         status: Status::NotConfigured,
         detail: "alert rules are not part of this version".to_owned(),
@@ -286,26 +287,41 @@ fn storage(stats: &WriterStats, seen: &Seen) -> CheckJson {
 }
 
 /// Reads what the page reads, and says how long it took.
-async fn analytics(app: &App) -> CheckJson {
+async fn analytics(app: &App, seen: Option<&Seen>) -> CheckJson {
     let background = app.analytics.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let began = std::time::Instant::now();
     let read =
         super::summary::read(app, taffrail_analytics::window::Window::H1, taffrail_store::Scope::default())
             .await;
     let took_ms = began.elapsed().as_secs_f64() * 1000.0;
-    match (read, background) {
-        (Err(problem), _) => failing(format!("the summary cannot be read: {problem}")),
-        (Ok(_), Err(error)) => CheckJson {
-            status: Status::Degraded,
-            detail: format!("the last live summary failed: {error}"),
-            evidence: serde_json::json!({ "summary_ms": took_ms }),
-        },
-        (Ok(summary), Ok(())) => CheckJson {
-            status: Status::Ok,
-            detail: format!("the summary of the last hour took {took_ms:.1} ms"),
-            evidence: serde_json::json!({ "summary_ms": took_ms, "events_1h": summary.window.events }),
-        },
-    }
+    let digests = app.digests.get();
+    let waiting = seen.map(|seen| seen.backlog_of_digests).unwrap_or_default();
+    let oldest_s = age_s(&waiting);
+    let evidence = serde_json::json!({
+        "summary_ms": took_ms, "events_1h": read.as_ref().ok().map(|summary| summary.window.events),
+        "digest_pending_sessions": waiting.pending_sessions, "digest_oldest_s": oldest_s,
+        "digested_since_start": digests.digested, "digest_failures_since_start": digests.failed,
+    });
+    let (status, detail) = match (&read, &background, &digests.error) {
+        (Err(problem), _, _) => (Status::Failing, format!("the summary cannot be read: {problem}")),
+        (Ok(_), Err(error), _) => (Status::Degraded, format!("the last live summary failed: {error}")),
+        (Ok(_), Ok(()), Some(error)) => {
+            (Status::Degraded, format!("the last try to digest a session failed: {error}"))
+        }
+        (Ok(_), Ok(()), None) => {
+            let digests = match waiting.pending_sessions {
+                0 => "no session waits to be digested".to_owned(),
+                sessions => format!("{sessions} sessions wait to be digested, the oldest for {oldest_s} s"),
+            };
+            (Status::Ok, format!("the summary of the last hour took {took_ms:.1} ms; {digests}"))
+        }
+    };
+    CheckJson { status, detail, evidence }
+}
+
+/// How old the oldest change is that no digest has, in seconds.
+fn age_s(backlog: &taffrail_store::Backlog) -> i64 {
+    backlog.oldest_ms.map_or(0, |oldest| clock::now_ms().saturating_sub(oldest).max(0) / 1_000)
 }
 
 /// The server's own figures, for Prometheus.
@@ -331,6 +347,12 @@ pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     now.commit_seconds_max.set(std::time::Duration::from_micros(stats.commit_us_max).as_secs_f64());
     now.uptime_seconds.set(std::time::Duration::from_millis(uptime_ms(&app).unsigned_abs()).as_secs_f64());
     now.resident_bytes.set(resident_bytes().unwrap_or(-1));
+    let digests = app.digests.get();
+    now.digest_pending_sessions.set(seen.backlog_of_digests.pending_sessions);
+    now.digest_oldest_seconds.set(age_s(&seen.backlog_of_digests) as f64);
+    now.digest_sessions.set(int(digests.digested));
+    now.digest_failures.set(int(digests.failed));
+    now.digest_seconds.set(std::time::Duration::from_micros(digests.busy_us).as_secs_f64());
     app.transcripts.status.set_gauges(now);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text()).into_response())

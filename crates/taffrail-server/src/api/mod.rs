@@ -2,22 +2,32 @@
 //!
 //! Routes stand in four groups by who may use them; a route that is in no group does not exist.
 
+pub(crate) mod aggregates;
+pub(crate) mod anomalies;
 pub(crate) mod auth;
 pub(crate) mod calls;
+pub(crate) mod context;
 mod convert;
 pub(crate) mod costs;
+pub(crate) mod errors;
 pub(crate) mod events;
+pub(crate) mod files;
+pub(crate) mod forecasts;
+pub(crate) mod git;
 pub(crate) mod health;
 pub(crate) mod imports;
 pub(crate) mod ledger;
 pub(crate) mod money;
 pub(crate) mod params;
+pub(crate) mod patterns;
 pub(crate) mod prices;
 pub(crate) mod sessions;
+pub(crate) mod suggestions;
 pub(crate) mod summary;
 pub(crate) mod telemetry;
 pub(crate) mod themes;
 pub mod types;
+pub(crate) mod windows;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -103,20 +113,47 @@ fn token_routes() -> OpenApiRouter<App> {
         .routes(routes!(sessions::one))
         .routes(routes!(sessions::timeline))
         .routes(routes!(sessions::agents))
+        .routes(routes!(context::context))
+        .routes(routes!(context::quality))
         .routes(routes!(ledger::ledger))
         .routes(routes!(costs::costs))
+        .routes(routes!(forecasts::forecasts))
         .routes(routes!(calls::list))
         .routes(routes!(calls::one))
         .routes(routes!(telemetry::list))
         .routes(routes!(telemetry::names))
         .routes(routes!(summary::summary))
         .routes(routes!(summary::filters))
+        .routes(routes!(errors::list))
+        .routes(routes!(errors::one))
+        .routes(routes!(files::list))
+        .routes(routes!(git::report))
+        .routes(routes!(patterns::chains))
+        .routes(routes!(patterns::repetitions))
         .routes(routes!(health::checks))
         .routes(routes!(health::metrics))
         .routes(routes!(prices::list))
         .routes(routes!(prices::reprice))
         .routes(routes!(auth::link))
         .routes(routes!(imports::transcripts))
+        .routes(routes!(windows::figures))
+        .routes(routes!(windows::series))
+        .routes(routes!(windows::heatmap))
+        .routes(routes!(windows::tools))
+        .routes(routes!(windows::agents))
+        .routes(routes!(anomalies::list))
+        .routes(routes!(anomalies::detectors))
+        .routes(routes!(anomalies::one))
+        .routes(routes!(anomalies::investigate))
+        .routes(routes!(anomalies::dismiss))
+        .routes(routes!(anomalies::confirm))
+        .routes(routes!(suggestions::list))
+        .routes(routes!(suggestions::refresh))
+        .routes(routes!(suggestions::one))
+        .routes(routes!(suggestions::preview))
+        .routes(routes!(suggestions::apply))
+        .routes(routes!(suggestions::undo))
+        .routes(routes!(suggestions::dismiss))
         .route("/openapi.json", axum::routing::get(openapi_json))
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn reprice(State(app): State<App>, request: Request) -> Result<
         let app = app.clone();
         tokio::task::spawn_blocking(move || {
             let table = app.prices.reread().map_err(|e| Problem::BadRequest(e.to_string()))?.table;
-            let effects = app.store.reprice(table.clone(), dry_run).map_err(refused)?;
+            let effects = app.store.reprice(table.clone(), dry_run)?;
             if !dry_run {
                 app.prices.replace(table.clone());
                 tracing::info!(fingerprint = table.fingerprint(), "history is priced anew");
@@ -60,13 +60,4 @@ pub(crate) async fn reprice(State(app): State<App>, request: Request) -> Result<
         .map_err(|_| Problem::Internal)??
     };
     Ok(Json(done))
-}
-
-fn refused(error: taffrail_store::WriteError) -> Problem {
-    tracing::error!(%error, "history was not priced anew");
-    match error {
-        taffrail_store::WriteError::DiskFull(_) => Problem::DiskFull,
-        taffrail_store::WriteError::Closed => Problem::Stopping,
-        other => Problem::Store(other.to_string()),
-    }
 }

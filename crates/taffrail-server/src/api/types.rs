@@ -724,7 +724,7 @@ pub struct SessionsJson {
 /// took in, at most 5 times a second.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FrameJson {
-    /// `initial`, `event`, `analytics`, `cost` or `dropped`.
+    /// `initial`, `event`, `analytics`, `cost`, `anomaly` or `dropped`.
     #[serde(rename = "type")]
     pub kind: String,
     /// By `type`.

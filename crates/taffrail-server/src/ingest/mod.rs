@@ -20,6 +20,7 @@ use taffrail_event::{DedupKey, Event, EventId, TimestampMs};
 use taffrail_store::{AppendError, Appended, Outcome, Store};
 use tokio::sync::oneshot;
 
+use crate::judge::Judge;
 use crate::live::Hub;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
@@ -36,6 +37,7 @@ const NO_SESSION: &str = "unknown";
 pub(crate) struct Ingest {
     store: Store,
     hub: Arc<Hub>,
+    judge: Judge,
     metrics: Arc<Metrics>,
     pub(crate) apps: Arc<AppResolver>,
     known: otlp::Known,
@@ -87,10 +89,11 @@ pub(crate) enum Refused {
 }
 
 impl Ingest {
-    pub(crate) fn new(store: Store, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(store: Store, hub: Arc<Hub>, judge: Judge, metrics: Arc<Metrics>) -> Self {
         Self {
             store,
             hub,
+            judge,
             metrics,
             apps: Arc::default(),
             known: otlp::Known::default(),
@@ -189,8 +192,9 @@ impl Ingest {
         let events = batch.len() + telemetry.len();
         let began = Instant::now();
         let drafts: Vec<_> = batch.iter().map(|one| self.hub.draft(&one.event, one.echo.as_ref())).collect();
+        let signals: Vec<_> = batch.iter().map(|one| self.judge.draft(&one.event)).collect();
         let (done, outcome) = oneshot::channel();
-        let hub = Arc::clone(&self.hub);
+        let (hub, judge) = (Arc::clone(&self.hub), self.judge.clone());
         let submitted = self.store.submit_with(
             batch.into_iter().map(|one| one.event).collect(),
             telemetry,
@@ -198,6 +202,8 @@ impl Ingest {
                 if let Ok(appended) = &result {
                     let new = appended.iter().zip(drafts).filter(|(a, _)| a.outcome == Outcome::Stored);
                     hub.committed(new.filter_map(|(a, draft)| Some((a.row_id.0, draft?))).collect());
+                    let new = appended.iter().zip(signals).filter(|(a, _)| a.outcome == Outcome::Stored);
+                    judge.committed(new.filter_map(|(a, draft)| Some((a.row_id, draft?))));
                 }
                 // A sender that left is no matter: its events are stored.
                 let _ = done.send(result);
