@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::detect::DetectArgs;
 use crate::doctor::DoctorArgs;
 use crate::install::InstallArgs;
 use crate::ledger::LedgerCommand;
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     /// What models cost, and what a change of it does to history
     #[command(subcommand)]
     Prices(PricesCommand),
+    /// Replay history through the detectors: what would have fired, when, and what it would have saved; changes nothing
+    Detect(DetectArgs),
     /// Run a fleet of simulated agents in a database of its own, for a look around
     Demo(DemoArgs),
     /// Show whether the server is well

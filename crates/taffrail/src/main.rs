@@ -5,6 +5,7 @@
 mod cli;
 mod client;
 mod demo;
+mod detect;
 mod doctor;
 mod export;
 mod health;
@@ -71,6 +72,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Ledger(command) => return ledger::run(&home()?, command),
         Command::Prices(command) => return prices::run(&home()?, command),
         Command::Demo(args) => demo::run(&home()?, args),
+        Command::Detect(args) => detect::run(&home()?, args),
         Command::Health(args) => health::health(&home()?, args),
         Command::Token => out(&home()?.token()?),
         Command::Migrate(command) => migrate::run(&home()?, command),

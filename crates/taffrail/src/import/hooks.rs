@@ -28,7 +28,7 @@ const SECONDS_MAX: f64 = 1e11;
 const ENDINGS: [&str; 4] = ["jsonl", "json", "ndjson", "log"];
 
 /// Reads every file in order into the sink.
-pub(crate) fn import(
+pub(super) fn import(
     files: &[PathBuf],
     app: Option<&str>,
     sink: &mut Sink,
@@ -67,9 +67,9 @@ fn import_file(reader: impl std::io::Read, app: Option<&str>, sink: &mut Sink) -
 }
 
 /// What one item of a file says.
-struct Recorded<'a> {
-    payload: Cow<'a, [u8]>,
-    captured_ms: Option<i64>,
+pub(crate) struct Recorded<'a> {
+    pub(crate) payload: Cow<'a, [u8]>,
+    pub(crate) captured_ms: Option<i64>,
     /// It is no JSON object: stored as what it is.
     malformed: bool,
 }
@@ -94,7 +94,7 @@ struct RawBody {
     _raw: String,
 }
 
-fn understand(item: &Item) -> Recorded<'_> {
+pub(crate) fn understand(item: &Item) -> Recorded<'_> {
     let whole = |malformed| Recorded { payload: Cow::Borrowed(&*item.bytes), captured_ms: None, malformed };
     if item.kind == ItemKind::Junk {
         return whole(true);

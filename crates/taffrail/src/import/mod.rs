@@ -1,11 +1,11 @@
 //! `taffrail import`: what was recorded elsewhere, read as a stream and stored once.
 
 mod disler;
-mod hooks;
+pub(crate) mod hooks;
 mod identity;
 pub(crate) mod progress;
 pub(crate) mod sink;
-mod stream;
+pub(crate) mod stream;
 mod transcripts;
 
 use std::path::PathBuf;
