@@ -47,12 +47,20 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         name: "taffrail",
-        may_use: &["taffrail-event", "taffrail-guard", "taffrail-store", "taffrail-server", "taffrail-hook"],
-        reason: "the command line asks the server for what is computed",
+        may_use: &[
+            "taffrail-event",
+            "taffrail-analytics",
+            "taffrail-guard",
+            "taffrail-engine",
+            "taffrail-store",
+            "taffrail-server",
+            "taffrail-hook",
+        ],
+        reason: "the command line asks the server for what is computed, and replays recordings by itself",
     },
     Arrow {
         name: "taffrail-bench",
-        may_use: &["taffrail-event", "taffrail-store", "taffrail-hook"],
+        may_use: &["taffrail-event", "taffrail-analytics", "taffrail-store", "taffrail-hook"],
         reason: "it measures the server from outside, as a process",
     },
     Arrow { name: "xtask", may_use: &[], reason: "it is built before everything else" },

@@ -11,6 +11,7 @@ mod raw;
 mod reads;
 mod startup;
 mod transcripts;
+mod windows;
 
 use std::fs;
 use std::io::Write as _;
@@ -127,6 +128,8 @@ enum Name {
     Otlp,
     /// Reads on the large database.
     Reads,
+    /// The reads of the windows on the large database, without the server.
+    Windows,
     /// Start to ready.
     Startup,
     /// Resident memory and sizes on disk.
@@ -143,6 +146,7 @@ impl Name {
             Self::Batch => "Ingest, in batches",
             Self::Otlp => "Telemetry",
             Self::Reads => "Reads",
+            Self::Windows => "Windows",
             Self::Startup => "Start-up",
             Self::Memory => "Memory and size",
             Self::Transcripts => "Transcripts",
@@ -227,6 +231,7 @@ fn measure(name: Name, context: &Bench) -> Result<Section> {
         Name::Batch => ingest::batches(context)?,
         Name::Otlp => otlp::measure(context)?,
         Name::Reads => reads::measure(context)?,
+        Name::Windows => windows::measure(context)?,
         Name::Startup => startup::measure(context)?,
         Name::Memory => memory::measure(context)?,
         Name::Transcripts => transcripts::measure(context)?,
