@@ -92,6 +92,108 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/agents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What each type of agent does and costs. */
+        get: operations["agents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/anomalies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Findings that match, newest begin first. */
+        get: operations["list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/anomalies/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One finding. */
+        get: operations["one"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/anomalies/{id}/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that a finding is real. */
+        post: operations["confirm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/anomalies/{id}/dismiss": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that a finding is noise. */
+        post: operations["dismiss"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/anomalies/{id}/investigate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Looks at what is around a finding, and keeps it with the finding. */
+        post: operations["investigate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/auth/link": {
         parameters: {
             query?: never;
@@ -211,6 +313,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/detectors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The detectors, by what they judge, and how they did. */
+        get: operations["detectors"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/errors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Failures by fingerprint, the most frequent first. */
+        get: operations["list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/errors/{fingerprint}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Failures of one fingerprint, with the newest examples. */
+        get: operations["one"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events": {
         parameters: {
             query?: never;
@@ -245,6 +398,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/figures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every metric of a window, for a project, user, session, agent, tool or model. */
+        get: operations["figures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Files by what agents did to them. */
+        get: operations["list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/filters": {
         parameters: {
             query?: never;
@@ -254,6 +441,40 @@ export interface paths {
         };
         /** What can be filtered by, with how often it occurs. */
         get: operations["filters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/forecasts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Forecasts with intervals of tokens, cost and calls, overrun of budgets, and scaling. */
+        get: operations["forecasts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/git": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Git by project and branch, most commits first. */
+        get: operations["report"];
         put?: never;
         post?: never;
         delete?: never;
@@ -279,6 +500,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/heatmap": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Which tools are used when. */
+        get: operations["heatmap"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/imports/transcripts": {
         parameters: {
             query?: never;
@@ -290,6 +528,40 @@ export interface paths {
         put?: never;
         /** Imports transcripts from files and folders of the server's machine; an empty list means the client's own folders. */
         post: operations["transcripts"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patterns/chains": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tools in a row of one agent, the most frequent first. */
+        get: operations["chains"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patterns/repetitions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was repeated without need, the most frequent first. */
+        get: operations["repetitions"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -327,6 +599,23 @@ export interface paths {
          *     priced by it, too.
          */
         post: operations["reprice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One metric over time. */
+        get: operations["series"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -384,6 +673,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/sessions/{id}/context": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The contexts of a session's agents: size over time, compactions, what filled them, and when the next compaction comes. */
+        get: operations["context"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{id}/ledger": {
         parameters: {
             query?: never;
@@ -393,6 +699,23 @@ export interface paths {
         };
         /** A session's ledger: one row per API request, with its sources. */
         get: operations["ledger"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{id}/quality": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The quality of a session's work: success, first tries, rework, tests, refusals, waste. */
+        get: operations["quality"];
         put?: never;
         post?: never;
         delete?: never;
@@ -412,6 +735,125 @@ export interface paths {
         get: operations["timeline"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suggestions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Suggestions that match, newest first. */
+        get: operations["list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suggestions/refresh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Computes suggestions now, and measures what applied ones brought; waits for it. */
+        post: operations["refresh"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suggestions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One suggestion. */
+        get: operations["one"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suggestions/{id}/apply": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Changes the file as the preview of that hash said. */
+        post: operations["apply"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suggestions/{id}/dismiss": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that it is not wanted; it stays so when it is found again. */
+        post: operations["dismiss"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suggestions/{id}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What it would change: nothing is written. */
+        post: operations["preview"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/suggestions/{id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Puts the file back as it was before. */
+        post: operations["undo"];
         delete?: never;
         options?: never;
         head?: never;
@@ -461,6 +903,23 @@ export interface paths {
         };
         /** Every name of telemetry with its count. */
         get: operations["names"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The tools of a window. */
+        get: operations["tools"];
         put?: never;
         post?: never;
         delete?: never;
@@ -714,6 +1173,64 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description What to do. */
+        AdviceJson: {
+            /** @description `none`, `watch`, `throttle`, `pause`, `raise_budget` or `set_prices`. */
+            action: string;
+            /**
+             * @description `within_budget`, `too_little_history`, `may_overrun`, `will_overrun_later`, `will_overrun_within_24h`,
+             *     `will_overrun_within_1h`, `over_budget`, `budget_far_below_use` or `requests_without_price`.
+             */
+            reason: string;
+            /**
+             * Format: double
+             * @description For `throttle`: what the budget bears until its period ends.
+             */
+            usd_per_hour?: number | null;
+        };
+        /** @description One agent's context. */
+        AgentContextJson: {
+            /** @description Null for the main agent. */
+            agent_id?: string | null;
+            /** @description `main`, or the subagent's type. */
+            agent_type: string;
+            /** @description Of its last request; null where none is known. */
+            model?: string | null;
+            /**
+             * Format: int64
+             * @description The model's window, where it is known.
+             */
+            window?: number | null;
+            /** @description Whether sizes are estimated from bytes, since no request is known, else as the API measured them. */
+            estimated: boolean;
+            /**
+             * Format: int64
+             * @description The last size.
+             */
+            size: number;
+            /**
+             * Format: int64
+             * @description The largest size.
+             */
+            peak: number;
+            /**
+             * Format: double
+             * @description Size as a share of the window, 0 to 1.
+             */
+            utilization?: number | null;
+            /** @description Sizes by time. */
+            curve: components["schemas"]["CurveJson"];
+            /** @description By time. */
+            compactions: components["schemas"]["CompactionJson"][];
+            /** @description What filled it, the most first. */
+            fill: components["schemas"]["FillJson"][];
+            /**
+             * Format: int64
+             * @description Tokens that left it other than by a compaction.
+             */
+            shrunk: number;
+            next_compaction?: components["schemas"]["NextCompactionJson"] | null;
+        };
         /** @description One agent of a session. */
         AgentJson: {
             /** @description The subagent's id; null for the main agent. */
@@ -768,6 +1285,56 @@ export interface components {
              */
             cost_usd?: number | null;
         };
+        /** @description One type of agent in a window. */
+        AgentStatsJson: components["schemas"]["CallTotalsJson"] & {
+            /** @description `main`, the told type, or `subagent`. */
+            agent_type: string;
+            /**
+             * Format: int64
+             * @description Agents of it with an event in the window.
+             */
+            agents: number;
+            /**
+             * Format: double
+             * @description Their share of all calls.
+             */
+            share_percent: number;
+            /** @description Wall time, in milliseconds. */
+            execution_ms: components["schemas"]["QuantilesJson"];
+            /**
+             * Format: int64
+             * @description Calls in the window before.
+             */
+            previous_calls: number;
+            /**
+             * Format: int64
+             * @description API requests.
+             */
+            requests: number;
+            /**
+             * Format: int64
+             * @description Tokens of all kinds.
+             */
+            tokens: number;
+            /**
+             * Format: double
+             * @description US dollars; null where no request has a price.
+             */
+            cost_usd?: number | null;
+        };
+        /** @description The types of agents of a window. */
+        AgentsJson: {
+            window: string;
+            /**
+             * Format: int64
+             * @description When this was read.
+             */
+            as_of_ms: number;
+            /** @description Most calls first. */
+            items: components["schemas"]["AgentStatsJson"][];
+            /** @description Always null: there is one page. */
+            next_cursor?: string | null;
+        };
         /** @description The short answer. */
         AliveJson: {
             /** @description `ok`, `degraded` or `failing`. */
@@ -782,10 +1349,185 @@ export interface components {
             /** @description What a person should know that is no illness; absent where there is nothing. */
             notes?: string[];
         };
+        /** @description A finding with its investigation, where one was made. */
+        AnomalyDetailJson: components["schemas"]["AnomalyJson"] & {
+            bundle?: components["schemas"]["BundleJson"] | null;
+        };
+        /** @description One finding: an episode. */
+        AnomalyJson: {
+            /**
+             * Format: int64
+             * @description Time-ordered by its begin.
+             */
+            id: number;
+            /** @description `retry_loop`, `cost_spike`, `anomaly`, ... */
+            detector: string;
+            /** @description `info`, `warning`, `critical`. */
+            severity: string;
+            /** @description `open`, `dismissed`, `confirmed`. */
+            state: string;
+            /** @description The project. */
+            app: string;
+            /** @description Who ran the agent. */
+            user?: string | null;
+            /** @description The session; null where it is about more than one. */
+            session_id?: string | null;
+            /** @description The subagent. */
+            agent_id?: string | null;
+            /** @description The subagent's type. */
+            agent_type?: string | null;
+            /** @description The tool, where it is about one. */
+            tool_name?: string | null;
+            /**
+             * Format: int64
+             * @description When it began.
+             */
+            started_ms: number;
+            /**
+             * Format: int64
+             * @description When it was last seen.
+             */
+            last_ms: number;
+            /**
+             * Format: int64
+             * @description When it was found.
+             */
+            detected_ms: number;
+            /**
+             * Format: int64
+             * @description When it ended; null while it goes on.
+             */
+            ended_ms?: number | null;
+            /**
+             * Format: int64
+             * @description How often it was told.
+             */
+            told: number;
+            /**
+             * Format: double
+             * @description 0 to 1, of the isolation forest; null for other detectors.
+             */
+            score?: number | null;
+            /** @description One line for a person. */
+            title: string;
+            /** @description Figures by name. */
+            evidence: unknown;
+            /** @description Features by contribution, of the isolation forest. */
+            reasons: unknown;
+            /** @description Calls that show it. */
+            calls: number[];
+            /**
+             * Format: double
+             * @description US dollars at stake; null where unknown.
+             */
+            cost_usd?: number | null;
+            /** @description What a rule does by default, the mildest first: `notify`, `pause`, `throttle`, `stop`, `investigate`. */
+            actions: string[];
+            /** @description What to do about it. */
+            advice: string;
+            /**
+             * Format: int64
+             * @description The version of the model that found it.
+             */
+            model_version?: number | null;
+            /**
+             * Format: int64
+             * @description When a person judged it.
+             */
+            decided_ms?: number | null;
+            /** @description Who did. */
+            decided_by?: string | null;
+            /** @description What they noted. */
+            note?: string | null;
+            /** @description Whether an investigation was made. */
+            has_bundle: boolean;
+        };
+        /** @description Failed attempts at API requests. */
+        ApiFailureJson: {
+            /** @description Status code, else the class, else `unknown`. */
+            status: string;
+            /** @description The model. */
+            model?: string | null;
+            /**
+             * Format: int64
+             * @description Attempts.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description Sessions whose last such failure lies in the window.
+             */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description Of these, the client gave up.
+             */
+            exhausted: number;
+            /**
+             * Format: int64
+             * @description Time until the next attempts.
+             */
+            retry_wait_ms: number;
+        };
+        /** @description The preview that is applied, and by whom. */
+        ApplyRequest: {
+            /** @description Of the preview. */
+            hash?: string | null;
+            /** @description Who decides. */
+            by?: string | null;
+        };
         /** @description Whether this browser is signed in. */
         AuthSessionJson: {
             /** @description With the token or a session. */
             signed_in: boolean;
+        };
+        /** @description Errors of the forecasts that would have been made at earlier moments, in the metric's unit a step. */
+        BacktestJson: {
+            /**
+             * Format: double
+             * @description Mean absolute error.
+             */
+            mae: number;
+            /**
+             * Format: double
+             * @description Root of the mean squared error.
+             */
+            rmse: number;
+            /**
+             * Format: double
+             * @description Relative to repeating the last cycle; below 1 is better than that.
+             */
+            mase?: number | null;
+            /**
+             * Format: double
+             * @description Mean absolute error of the total.
+             */
+            total_mae: number;
+            /**
+             * Format: double
+             * @description How many of the later values the 80 % interval held.
+             */
+            coverage_80_percent?: number | null;
+            /**
+             * Format: double
+             * @description The same for 95 %.
+             */
+            coverage_95_percent?: number | null;
+            /** @description Moments at which a forecast was made and held against what came. */
+            origins: number;
+        };
+        /** @description A value with intervals that should hold it four times of five, and nineteen of twenty. */
+        BandJson: {
+            /** Format: double */
+            value: number;
+            /** Format: double */
+            lower_80: number;
+            /** Format: double */
+            upper_80: number;
+            /** Format: double */
+            lower_95: number;
+            /** Format: double */
+            upper_95: number;
         };
         /** @description What became of a batch. */
         BatchAnswer: {
@@ -799,6 +1541,81 @@ export interface components {
              * @description Events that were there already.
              */
             duplicates: number;
+        };
+        /** @description One branch of one project. */
+        BranchJson: components["schemas"]["GitFiguresJson"] & {
+            /** @description The project. */
+            app: string;
+            /** @description The branch, where the commands or their output tell one. */
+            branch?: string | null;
+        };
+        /** @description A budget. */
+        BudgetJson: {
+            /** @description `day` or `month`, by the calendar of the server's time zone. */
+            period: string;
+            /**
+             * Format: int64
+             * @description One past the period's last millisecond.
+             */
+            ends_ms: number;
+            /**
+             * Format: double
+             * @description What may be spent.
+             */
+            limit_usd: number;
+            /**
+             * Format: double
+             * @description What was.
+             */
+            spent_usd: number;
+            /** @description Whether that is all of it. */
+            is_over: boolean;
+            /** @description Whether it will be within 24 hours; null where there is too little history to say. */
+            will_overrun?: boolean | null;
+            /**
+             * Format: int64
+             * @description When it is expected to be used up: in this period or, within 24 hours, in the next.
+             */
+            estimated_overrun_at?: number | null;
+            /**
+             * Format: int64
+             * @description Hardly before (the upper bound of 95 %).
+             */
+            earliest_overrun_at?: number | null;
+            /**
+             * Format: int64
+             * @description Hardly after (the lower bound); null where it may well not happen.
+             */
+            latest_overrun_at?: number | null;
+            period_total_usd?: components["schemas"]["BandJson"] | null;
+            /** @description The most urgent first. */
+            recommended_actions: components["schemas"]["AdviceJson"][];
+        };
+        /** @description What an investigation froze. */
+        BundleJson: {
+            /**
+             * Format: int64
+             * @description When it was made.
+             */
+            made_ms: number;
+            /** @description What was looked at. */
+            during: components["schemas"]["SpanJson"];
+            /** @description The span before it. */
+            before: components["schemas"]["SpanJson"];
+            /** @description What differs most between the two, largest first. */
+            changes: components["schemas"]["ChangeJson"][];
+            /** @description Tools by wall time during the episode. */
+            tools: components["schemas"]["ContributorJson"][];
+            /** @description Models by cost during the episode. */
+            models: components["schemas"]["ContributorJson"][];
+            /** @description Calls that the finding names. */
+            exemplars: components["schemas"]["MomentJson"][];
+            /** @description Calls during the episode, oldest first; the newest are kept. */
+            timeline: components["schemas"]["MomentJson"][];
+            /** @description Whether calls were left out. */
+            cut: boolean;
+            /** @description Earlier findings of the same detector and project, newest first. */
+            similar: components["schemas"]["SimilarJson"][];
         };
         /** @description One tool call: its Pre and Post as one. */
         CallJson: {
@@ -853,6 +1670,118 @@ export interface components {
             /** @description Its neighbours. */
             tool_chain: components["schemas"]["ToolChainJson"];
         };
+        /** @description What became of calls. */
+        CallTotalsJson: {
+            /**
+             * Format: int64
+             * @description Those that ended.
+             */
+            calls: number;
+            /** Format: int64 */
+            succeeded: number;
+            /** Format: int64 */
+            failed: number;
+            /** Format: int64 */
+            denied: number;
+            /** Format: int64 */
+            interrupted: number;
+            /**
+             * Format: int64
+             * @description Their end was not seen; not among the calls.
+             */
+            abandoned: number;
+            /**
+             * Format: double
+             * @description failed / (calls - denied - interrupted) * 100; null where nothing is left to divide by.
+             */
+            error_rate_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Wall time of all of them.
+             */
+            duration_ms: number;
+        };
+        /** @description A method that was tried. */
+        CandidateJson: components["schemas"]["MethodJson"] & {
+            /** Format: double */
+            mae: number;
+            /** Format: double */
+            rmse: number;
+        };
+        /** @description One chain of tools. */
+        ChainJson: {
+            /** @description In order. */
+            tools: string[];
+            /** @description How many. */
+            n: number;
+            /**
+             * Format: int64
+             * @description How often it was seen.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description Sessions that had it last in the window.
+             */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description Chains in which a call failed.
+             */
+            failed: number;
+            /**
+             * Format: double
+             * @description Of all.
+             */
+            failed_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Median of the sums of the calls' durations, of chains whose every call has one.
+             */
+            duration_ms_p50?: number | null;
+            /**
+             * Format: int64
+             * @description Time the tools worked, over all chains.
+             */
+            work_ms: number;
+        };
+        /** @description Tools in a row of one agent. */
+        ChainsJson: {
+            /** @description Over which time. */
+            window: components["schemas"]["SpanJson"];
+            /** @description How fresh this is. */
+            freshness: components["schemas"]["FreshnessJson"];
+            /**
+             * Format: int64
+             * @description Chains of every length in the scope, also those that are not told.
+             */
+            chains: number;
+            /**
+             * Format: int64
+             * @description Of these, the ones that are not told one by one, since there are too many.
+             */
+            other: number;
+            /** @description The chains. */
+            items: components["schemas"]["ChainJson"][];
+            /** @description Opaque; null where nothing follows. */
+            next_cursor: string | null;
+        };
+        /** @description Which file was changed and how, as it is stored. */
+        ChangeJson: {
+            /** @description The file. */
+            file: string;
+            /** @description SHA-256 of its text before; null where it was not there. */
+            before_sha256?: string | null;
+            /** @description SHA-256 of its text after. */
+            after_sha256: string;
+            /** @description Where its former text is kept; null where it was not there. */
+            backup?: string | null;
+            /**
+             * Format: int64
+             * @description When.
+             */
+            applied_ms: number;
+        };
         /** @description One check. */
         CheckJson: {
             /** @description How it is. */
@@ -861,6 +1790,63 @@ export interface components {
             detail: string;
             /** @description The figures behind it. */
             evidence: Record<string, never>;
+        };
+        /** @description A compaction. */
+        CompactionJson: {
+            /**
+             * Format: int64
+             * @description When.
+             */
+            ts_ms: number;
+            /** @description `auto` or `manual`, where it is told. */
+            trigger?: string | null;
+            /**
+             * Format: int64
+             * @description Tokens before.
+             */
+            pre_tokens?: number | null;
+            /**
+             * Format: int64
+             * @description Tokens after.
+             */
+            post_tokens?: number | null;
+        };
+        /** @description What the last computation was. */
+        Computed: {
+            /**
+             * Format: int64
+             * @description When.
+             */
+            at_ms: number;
+            /**
+             * Format: int64
+             * @description How long it took, in milliseconds.
+             */
+            took_ms: number;
+            /**
+             * Format: int64
+             * @description Sessions that were read.
+             */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description Their calls, requests and marks.
+             */
+            rows: number;
+            /** @description Whether there were more than are read: the oldest were left out. */
+            is_cut: boolean;
+            /**
+             * Format: int64
+             * @description Commands, tools and agents that were left out.
+             */
+            subjects_left_out: number;
+            /**
+             * Format: int64
+             * @description Suggestions found.
+             */
+            found: number;
+            /** @description Why it failed; null where it did not. */
+            error?: string | null;
         };
         /** @description US dollars by how sure they are; what is unpriced has none. */
         ConfidenceCostsJson: {
@@ -900,6 +1886,40 @@ export interface components {
              * @description The model has no known price: the cost is not known, and not 0.
              */
             unpriced: number;
+        };
+        /** @description The contexts of a session's agents; sizes in tokens. */
+        ContextJson: {
+            /** @description Which digest this is from. */
+            digest: components["schemas"]["DigestedJson"];
+            /**
+             * Format: int64
+             * @description Compactions of every agent.
+             */
+            compactions: number;
+            /** @description What filled the contexts, over all agents, the most first. */
+            fill: components["schemas"]["FillJson"][];
+            /** @description The main agent first, then by peak. */
+            agents: components["schemas"]["AgentContextJson"][];
+        };
+        /** @description Who contributed. */
+        ContributorJson: {
+            name: string;
+            /**
+             * Format: int64
+             * @description Calls of a tool, requests of a model.
+             */
+            count: number;
+            /** Format: int64 */
+            failed: number;
+            /** Format: int64 */
+            duration_ms: number;
+            /** Format: double */
+            cost_usd?: number | null;
+            /**
+             * Format: double
+             * @description Of all of them.
+             */
+            share_percent: number;
         };
         /** @description A frame `cost` of the stream: sessions whose ledger changed since the last one. */
         CostFrameJson: {
@@ -943,6 +1963,31 @@ export interface components {
             cost_by_confidence: components["schemas"]["ConfidenceCostsJson"];
             /** @description 30 equal steps, oldest first. A step shorter than 15 minutes is exact; a longer one begins at a quarter of an hour. */
             history: components["schemas"]["CostStepJson"][];
+        };
+        /** @description What becomes of the money. */
+        CostOverrunJson: {
+            /**
+             * Format: double
+             * @description What is being spent, exponentially weighted over the last six hours with a half-life of one; null before the first request with
+             *     a price.
+             */
+            burn_rate_usd_per_hour?: number | null;
+            /** @description Whether any budget will be used up within 24 hours; null where none is set, or nothing can be said. */
+            will_overrun?: boolean | null;
+            /**
+             * Format: int64
+             * @description When the first of them is expected to be, in milliseconds since the Unix epoch.
+             */
+            estimated_overrun_at?: number | null;
+            /** @description Of all budgets, the most urgent first. */
+            recommended_actions: components["schemas"]["AdviceJson"][];
+            /** @description One for each budget of the configuration; none for a scope, for budgets are of everything. */
+            budgets: components["schemas"]["BudgetJson"][];
+            /**
+             * Format: int64
+             * @description Requests of the history without a price: they are in no figure here.
+             */
+            unpriced_requests: number;
         };
         /** @description One sum with the keys that were asked for; a key that was not is absent, one that no source told is null. */
         CostRowJson: components["schemas"]["CostTotalsJson"] & {
@@ -1068,6 +2113,261 @@ export interface components {
             /** @description Models in it without a price, most tokens first: what they cost is in no figure. */
             unpriced: components["schemas"]["UnpricedModelJson"][];
         };
+        /** @description Two columns of one length. */
+        CurveJson: {
+            /** @description When, in milliseconds since the Unix epoch. */
+            t: number[];
+            /** @description Tokens. */
+            tokens: number[];
+        };
+        /** @description One detector: what it is, by what it judges, and how it did in the last 30 days. */
+        DetectorJson: {
+            /** @description `retry_loop`, ... */
+            name: string;
+            /** @description `retry loop`, ... */
+            noun: string;
+            enabled: boolean;
+            /** @description Its table of the configuration, `[detectors.NAME]`; units are last in the names. */
+            thresholds: Record<string, never>;
+            /** @description What a rule does by default, the mildest first. */
+            actions: string[];
+            /** @description What a person is told. */
+            advice: string;
+            /**
+             * Format: int64
+             * @description Episodes that began.
+             */
+            found: number;
+            /**
+             * Format: int64
+             * @description Those that go on.
+             */
+            ongoing: number;
+            /** Format: int64 */
+            confirmed: number;
+            /** Format: int64 */
+            dismissed: number;
+            /**
+             * Format: double
+             * @description confirmed / (confirmed + dismissed) * 100; null where nobody has judged.
+             */
+            precision_percent?: number | null;
+            /**
+             * Format: double
+             * @description US dollars at stake, of those with a known cost.
+             */
+            cost_usd: number;
+        };
+        /** @description The detectors, and the engine that steps them. */
+        DetectorsJson: {
+            items: components["schemas"]["DetectorJson"][];
+            /** @description Always null: there is one page. */
+            next_cursor?: string | null;
+            /**
+             * Format: int64
+             * @description First millisecond of what is counted: 30 days back.
+             */
+            from_ms: number;
+            engine: components["schemas"]["EngineJson"];
+        };
+        /** @description Which digest it is. */
+        DigestedJson: {
+            /**
+             * Format: int64
+             * @description When the session was digested.
+             */
+            digested_ms: number;
+            /** @description Whether changes since wait for the next digest, some seconds. */
+            is_pending: boolean;
+            /**
+             * Format: int64
+             * @description Calls, requests and marks that are too many, the oldest, and were left out.
+             */
+            cut: number;
+        };
+        /** @description What the engine has done since the server started. */
+        EngineJson: {
+            /**
+             * Format: int64
+             * @description Calls, requests and marks that were judged.
+             */
+            signals: number;
+            /**
+             * Format: int64
+             * @description Words on episodes: begun, worse, over.
+             */
+            findings: number;
+            /**
+             * Format: int64
+             * @description Told again, and told nothing new.
+             */
+            duplicates: number;
+            /**
+             * Format: int64
+             * @description Too late to be judged in a sequence.
+             */
+            late: number;
+            /**
+             * Format: int64
+             * @description Not judged for want of room in the queue.
+             */
+            missed: number;
+            /**
+             * Format: int64
+             * @description Found, and not stored.
+             */
+            lost: number;
+            /** @description Sessions and agents that are followed. */
+            sessions: number;
+            agents: number;
+            /**
+             * Format: int64
+             * @description Sessions forgotten for want of room.
+             */
+            sessions_forgotten: number;
+            /** Format: int64 */
+            clock_jumps: number;
+        };
+        /** @description One fingerprint with examples. */
+        ErrorDetailJson: {
+            /** @description Over which time the group is. */
+            window: components["schemas"]["SpanJson"];
+            /** @description How fresh the group is; the examples are as they are stored now. */
+            freshness: components["schemas"]["FreshnessJson"];
+            group?: components["schemas"]["ErrorGroupJson"] | null;
+            /** @description The newest, newest first, of every time and scope. */
+            examples: components["schemas"]["ErrorExampleJson"][];
+        };
+        /** @description One failure. */
+        ErrorExampleJson: {
+            /**
+             * Format: int64
+             * @description The event that told of it: `/api/v1/events/{id}`.
+             */
+            event: number;
+            /**
+             * Format: int64
+             * @description When.
+             */
+            ts_ms: number;
+            /** @description The project. */
+            app: string;
+            /** @description Who ran the agent. */
+            user?: string | null;
+            /** @description The session. */
+            session_id: string;
+            /** @description The subagent; null for the main agent. */
+            agent_id?: string | null;
+            /** @description The tool. */
+            tool?: string | null;
+            /** @description The client's id of the call. */
+            tool_use_id?: string | null;
+            /** @description One line for a person. */
+            summary: string;
+            /** @description The class. */
+            class: string;
+            /** @description The message. */
+            message: string;
+            /** @description The stack trace inside the message. */
+            stack_trace?: string | null;
+            /** @description Whether trying again, or otherwise, can help. */
+            recoverable: boolean;
+            /**
+             * Format: int64
+             * @description Attempts before this one, where the source tells.
+             */
+            retry_count: number;
+            /** @description Whether a later success resolved it. */
+            resolved: boolean;
+            /**
+             * Format: int64
+             * @description From the failure to the end of the call that resolved it.
+             */
+            resolution_ms?: number | null;
+        };
+        /** @description Failures of one fingerprint. */
+        ErrorGroupJson: {
+            /** @description Hash of class, tool and the message without its variable parts. */
+            fingerprint: string;
+            /** @description `timeout`, `exit_code`, ... */
+            class: string;
+            /** @description The tool. */
+            tool: string;
+            /** @description A message of it. */
+            message: string;
+            /**
+             * Format: int64
+             * @description Ever, in every scope.
+             */
+            first_seen_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Ever, in every scope.
+             */
+            last_seen_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Failed calls in the window.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description Sessions whose last such failure lies in the window.
+             */
+            sessions: number;
+            /**
+             * Format: double
+             * @description Failures by the hour.
+             */
+            rate_per_hour: number;
+            /**
+             * Format: double
+             * @description Against the span before; null where that had none.
+             */
+            trend_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Failures after which the same tool and input was called again.
+             */
+            retried: number;
+            /**
+             * Format: int64
+             * @description Failures of a call that was itself a retry.
+             */
+            on_retry: number;
+            /**
+             * Format: int64
+             * @description Failures that a later success resolved.
+             */
+            resolved: number;
+            /**
+             * Format: double
+             * @description Of all.
+             */
+            resolved_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Median time from the failure to the end of the call that resolved it.
+             */
+            resolution_ms_p50?: number | null;
+            /** @description What followed, the most frequent first. */
+            next: components["schemas"]["ErrorNextJson"][];
+        };
+        /** @description Failures by fingerprint, the most frequent first. */
+        ErrorGroupsJson: {
+            /** @description Over which time. */
+            window: components["schemas"]["SpanJson"];
+            /** @description How fresh this is. */
+            freshness: components["schemas"]["FreshnessJson"];
+            /** @description All of the scope, also what the page and the filters leave out. */
+            totals: components["schemas"]["ErrorTotalsJson"];
+            /** @description Failed attempts at API requests, the most frequent first. */
+            api_failures: components["schemas"]["ApiFailureJson"][];
+            /** @description The groups. */
+            items: components["schemas"]["ErrorGroupJson"][];
+            /** @description Opaque; null where nothing follows. */
+            next_cursor: string | null;
+        };
         /** @description A failure. */
         ErrorJson: {
             /** @description The class: `timeout`, `not_found`, `permission`, ... */
@@ -1085,6 +2385,56 @@ export interface components {
             retry_count: number;
             /** @description The same for failures that differ only in their variable parts. */
             fingerprint: string;
+        };
+        /** @description What followed a failure, how often. */
+        ErrorNextJson: {
+            /** @description `retry`, `adjusted`, `other_tool`, `asked_user`, `user_prompt`, `gave_up` or `nothing`. */
+            what: string;
+            /** @description The next tool, where a call followed. */
+            tool?: string | null;
+            /**
+             * Format: int64
+             * @description How often.
+             */
+            count: number;
+            /**
+             * Format: double
+             * @description Of what is known to have followed this group.
+             */
+            percent?: number | null;
+        };
+        /** @description Failed calls together. */
+        ErrorTotalsJson: {
+            /**
+             * Format: int64
+             * @description Failed calls.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description Of these, under no fingerprint of their own, since there are too many.
+             */
+            other: number;
+            /**
+             * Format: int64
+             * @description Distinct fingerprints.
+             */
+            fingerprints: number;
+            /**
+             * Format: double
+             * @description Failures by the hour.
+             */
+            rate_per_hour: number;
+            /**
+             * Format: double
+             * @description Against the span before; null where that had none.
+             */
+            trend_percent?: number | null;
+            /**
+             * Format: double
+             * @description Share of failures that a later success resolved.
+             */
+            resolved_percent?: number | null;
         };
         /** @description Failures in the window. */
         ErrorsJson: {
@@ -1239,10 +2589,126 @@ export interface components {
             /** @description Who told: `transcript`, `otlp`, `span` or `progress`. */
             source: string;
         };
+        /** @description One metric of a subject; null where the subject cannot have it, or there is nothing to make it of. */
+        FigureJson: {
+            /**
+             * Format: double
+             * @description Over the window.
+             */
+            value?: number | null;
+            /**
+             * Format: double
+             * @description Over the window before.
+             */
+            previous?: number | null;
+            /**
+             * Format: double
+             * @description (value - previous) / previous * 100.
+             */
+            trend_percent?: number | null;
+            /** @description Per step, oldest first; empty where the metric has none. */
+            history: (number | null)[];
+        };
+        /** @description Every metric of a subject. */
+        FiguresJson: {
+            /** @description The window's name. */
+            window: string;
+            /**
+             * Format: int64
+             * @description Its first millisecond.
+             */
+            from_ms: number;
+            /**
+             * Format: int64
+             * @description Its end.
+             */
+            to_ms: number;
+            /**
+             * Format: int64
+             * @description When this was read.
+             */
+            as_of_ms: number;
+            /** @description Where each step of the histories begins. */
+            t: number[];
+            /** @description By the name of the metric. */
+            metrics: {
+                [key: string]: components["schemas"]["FigureJson"];
+            };
+        };
         /** @description A file that could not be read, or not wholly. */
         FileError: {
             path: string;
             error: string;
+        };
+        /** @description One file. */
+        FileJson: {
+            /** @description Its path. */
+            path: string;
+            /**
+             * Format: int64
+             * @description Touches of every kind.
+             */
+            touches: number;
+            /**
+             * Format: int64
+             * @description Sessions whose last touch lies in the window.
+             */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description Reads.
+             */
+            reads: number;
+            /**
+             * Format: int64
+             * @description Writes of the whole file.
+             */
+            writes: number;
+            /**
+             * Format: int64
+             * @description Edits.
+             */
+            edits: number;
+            /**
+             * Format: int64
+             * @description Deletes.
+             */
+            deletes: number;
+            /**
+             * Format: int64
+             * @description Lines added.
+             */
+            lines_added: number;
+            /**
+             * Format: int64
+             * @description Lines removed.
+             */
+            lines_removed: number;
+            /**
+             * Format: int64
+             * @description Lines added and removed together.
+             */
+            churn_lines: number;
+            /**
+             * Format: int64
+             * @description Changes within 10 minutes of the one before.
+             */
+            rework: number;
+            /**
+             * Format: int64
+             * @description Reads that told the agent nothing new.
+             */
+            repeated_reads: number;
+            /**
+             * Format: int64
+             * @description Their bytes.
+             */
+            repeated_read_bytes: number;
+            /**
+             * Format: int64
+             * @description Changes within 10 minutes of a change by another agent.
+             */
+            shared_changes: number;
         };
         /** @description One file operation. */
         FileOperationJson: {
@@ -1290,6 +2756,58 @@ export interface components {
             /** Format: int64 */
             lines_removed: number;
         };
+        /** @description Files by what agents did to them. */
+        FilesJson: {
+            /** @description Over which time. */
+            window: components["schemas"]["SpanJson"];
+            /** @description How fresh this is. */
+            freshness: components["schemas"]["FreshnessJson"];
+            /**
+             * @description All of the scope, also what the page and the filters leave out; the path is empty, and sessions count once for each
+             *     file.
+             */
+            totals: components["schemas"]["FileJson"];
+            /**
+             * Format: int64
+             * @description Distinct paths that are told one by one.
+             */
+            paths: number;
+            /**
+             * Format: int64
+             * @description Touches of files that are not told one by one, since there are too many.
+             */
+            other_touches: number;
+            /** @description Of one session: two agents that changed one file within 10 minutes, the latest first. Null for more than one session. */
+            shared?: components["schemas"]["SharedFileJson"][] | null;
+            /** @description The files. */
+            items: components["schemas"]["FileJson"][];
+            /** @description Opaque; null where nothing follows. */
+            next_cursor: string | null;
+        };
+        /** @description Tokens of one source. */
+        FillJson: {
+            /** @description `initial`, `model_output`, `tool_result`, `prompt`, `after_compaction` or `other`. */
+            source: string;
+            /** @description Of a tool result. */
+            tool?: string | null;
+            /**
+             * Format: int64
+             * @description Tokens.
+             */
+            tokens: number;
+            /**
+             * Format: int64
+             * @description Bytes of the tool results.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Results, prompts or requests.
+             */
+            count: number;
+            /** @description Whether the tokens are estimated from bytes. */
+            estimated: boolean;
+        };
         /** @description What the old page filters by. */
         FilterOptions: {
             source_apps: string[];
@@ -1307,6 +2825,65 @@ export interface components {
             /** @description Newest sessions (at most 300). */
             sessions: components["schemas"]["SessionFacetJson"][];
         };
+        /** @description A metric over a horizon. */
+        ForecastJson: {
+            /** @description `tokens`, `cost_usd` or `calls`. */
+            metric: string;
+            /** @description `1h` or `24h`. */
+            horizon: string;
+            /**
+             * Format: int64
+             * @description Length of a step.
+             */
+            step_ms: number;
+            /**
+             * Format: int64
+             * @description Where the first step begins; `computed_at` lies in it.
+             */
+            from_ms: number;
+            /** @description Whether there is history enough for an honest figure; without it nothing is forecast. */
+            enough_data: boolean;
+            /** @description Why not: `too_little_history`. */
+            reason?: string | null;
+            /** @description Steps of history there are: from the first step with a record on, a step without one counting as 0. */
+            history_steps: number;
+            /** @description Steps of history that it takes. */
+            history_steps_needed: number;
+            /** @description The methods whose mean it is, the best first. */
+            methods: components["schemas"]["MethodJson"][];
+            total?: components["schemas"]["BandJson"] | null;
+            /** @description Each step whole. */
+            path: components["schemas"]["PointJson"][];
+            backtest?: components["schemas"]["BacktestJson"] | null;
+            /** @description Every method that was tried, the best first. */
+            candidates: components["schemas"]["CandidateJson"][];
+        };
+        /** @description Forecasts of a scope. Computed in the background: `computed_at` says when. */
+        ForecastsJson: {
+            /** @description The project asked for. */
+            app?: string | null;
+            /** @description The user asked for. */
+            user?: string | null;
+            /**
+             * Format: int64
+             * @description When this was computed, in milliseconds since the Unix epoch; null while the first one is being computed: ask again.
+             */
+            computed_at?: number | null;
+            /**
+             * Format: double
+             * @description How old it is.
+             */
+            age_seconds?: number | null;
+            /**
+             * Format: int64
+             * @description It is computed anew when it is asked for and older than this.
+             */
+            fresh_for_seconds: number;
+            /** @description One for each metric and horizon. */
+            items: components["schemas"]["ForecastJson"][];
+            cost_overrun?: components["schemas"]["CostOverrunJson"] | null;
+            recommended_scaling?: components["schemas"]["ScalingJson"] | null;
+        };
         /**
          * @description A frame of the WebSocket `/stream`: `{"type": ..., "data": ...}`.
          *
@@ -1316,10 +2893,56 @@ export interface components {
          *     took in, at most 5 times a second.
          */
         FrameJson: {
-            /** @description `initial`, `event`, `analytics`, `cost` or `dropped`. */
+            /** @description `initial`, `event`, `analytics`, `cost`, `anomaly` or `dropped`. */
             type: string;
             /** @description By `type`. */
             data: Record<string, never>;
+        };
+        /** @description How fresh figures are that come from digests: a session is digested some seconds after it changed. */
+        FreshnessJson: {
+            /**
+             * Format: int64
+             * @description Everything that was stored before this moment is in the figures.
+             */
+            as_of_ms: number;
+            /**
+             * Format: int64
+             * @description Sessions with changes that are not in the figures yet.
+             */
+            pending_sessions: number;
+        };
+        /** @description Figures of git commands that agents ran. */
+        GitFiguresJson: {
+            /**
+             * Format: int64
+             * @description Commands.
+             */
+            commands: number;
+            /**
+             * Format: int64
+             * @description Commands of calls that failed.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Commits made.
+             */
+            commits: number;
+            /**
+             * Format: int64
+             * @description Files changed, as the commands' output tells.
+             */
+            files_changed: number;
+            /**
+             * Format: int64
+             * @description Lines added.
+             */
+            insertions: number;
+            /**
+             * Format: int64
+             * @description Lines removed.
+             */
+            deletions: number;
         };
         /** @description Git in the window. */
         GitJson: {
@@ -1358,6 +2981,26 @@ export interface components {
             /** @description Abbreviated commit id. */
             commit?: string | null;
         };
+        /** @description Git by project and branch, most commits first. */
+        GitReportJson: {
+            /** @description Over which time. */
+            window: components["schemas"]["SpanJson"];
+            /** @description How fresh this is. */
+            freshness: components["schemas"]["FreshnessJson"];
+            /** @description All of the scope. */
+            totals: components["schemas"]["GitFiguresJson"];
+            /** @description By subcommand, the most frequent first. */
+            subcommands: components["schemas"]["SubcommandJson"][];
+            /**
+             * @description What the logs of local repositories say, whoever made the commits. Empty where nothing is local, for a single session,
+             *     or where `[git] read = false`.
+             */
+            repositories: components["schemas"]["RepositoryJson"][];
+            /** @description By project and branch. */
+            items: components["schemas"]["BranchJson"][];
+            /** @description Opaque; null where nothing follows. */
+            next_cursor: string | null;
+        };
         /** @description The five checks, and the worst of them. */
         HealthJson: {
             /** @description The worst check. */
@@ -1380,9 +3023,74 @@ export interface components {
             /** @description Does somebody hear of trouble? */
             alerts: components["schemas"]["CheckJson"];
         };
+        /** @description One cell. */
+        HeatmapCellJson: {
+            /**
+             * Format: int64
+             * @description Calls that ended.
+             */
+            calls: number;
+            /** Format: int64 */
+            failed: number;
+            /**
+             * Format: double
+             * @description Null where no wall time is known.
+             */
+            execution_ms_avg?: number | null;
+        };
+        /** @description Tools by time, and calls by weekday and hour. */
+        HeatmapJson: {
+            window: string;
+            /**
+             * Format: int64
+             * @description When this was read.
+             */
+            as_of_ms: number;
+            /**
+             * Format: int64
+             * @description The length of a column, in milliseconds.
+             */
+            step_ms: number;
+            /** @description Where each column begins. */
+            t: number[];
+            /** @description Most calls first; `(other)` last, where there is one. */
+            tools: components["schemas"]["HeatmapToolJson"][];
+            /** @description Tools that are in `(other)`. */
+            tools_cut: number;
+            /** @description 168 cells: Monday 0 h first, UTC; null for windows shorter than a day. */
+            week?: components["schemas"]["HeatmapCellJson"][] | null;
+            /** @description Whether older rows were left out. */
+            rows_cut: boolean;
+        };
+        /** @description One row of the heatmap. */
+        HeatmapToolJson: {
+            tool_name: string;
+            /** @description One per column. */
+            cells: components["schemas"]["HeatmapCellJson"][];
+        };
         /** @description What a hook client is answered. Empty where there is nothing to say. */
         HookAnswer: {
             hookSpecificOutput?: components["schemas"]["PreToolUseAnswer"] | null;
+        };
+        /** @description A file by its changes. */
+        HotFile: {
+            /** @description From the top of the working tree. */
+            path: string;
+            /**
+             * Format: int64
+             * @description Commits that changed it.
+             */
+            commits: number;
+            /**
+             * Format: int64
+             * @description Lines added.
+             */
+            insertions: number;
+            /**
+             * Format: int64
+             * @description Lines removed.
+             */
+            deletions: number;
         };
         /** @description One line of an import's answer: how far it is, or at its end what it did. */
         ImportLine: {
@@ -1611,6 +3319,16 @@ export interface components {
              */
             agent_rss_bytes?: number | null;
         };
+        /** @description A method. */
+        MethodJson: {
+            /**
+             * @description `naive`, `seasonal_naive`, `mean`, `seasonal_mean`, `linear_trend`, `simple_smoothing`, `holt`, `damped_holt`,
+             *     `seasonal_smoothing`, `holt_winters` or `theta`.
+             */
+            name: string;
+            /** @description Steps of its cycle. */
+            period?: number | null;
+        };
         /** @description Figures of an event; null where no source told. */
         MetricsJson: {
             /**
@@ -1630,6 +3348,63 @@ export interface components {
              * @description Time the hook client took, in microseconds.
              */
             hook_wall_us?: number | null;
+        };
+        /** @description One call. */
+        MomentJson: {
+            /** Format: int64 */
+            id: number;
+            /** Format: int64 */
+            at_ms: number;
+            session_id: string;
+            agent_id?: string | null;
+            tool_name: string;
+            summary: string;
+            status: string;
+            /** Format: int64 */
+            duration_ms?: number | null;
+            error_type?: string | null;
+        };
+        /**
+         * @description When the context will be compacted if it goes on growing as it lately did. Ranges are from the 75th to the 25th percentile
+         *     of growth; an open end is null.
+         */
+        NextCompactionJson: {
+            /**
+             * Format: int64
+             * @description At this size.
+             */
+            at_tokens: number;
+            /** @description `observed` in this session, `history` of the model, `assumed` share of the window. */
+            basis: string;
+            /**
+             * Format: int64
+             * @description Tokens left.
+             */
+            tokens_left: number;
+            /**
+             * Format: double
+             * @description Growth from request to request, in tokens.
+             */
+            growth_per_request: number;
+            /**
+             * Format: double
+             * @description Requests left.
+             */
+            requests: number;
+            /** @description From, to. */
+            requests_range: (number | null)[];
+            /**
+             * Format: double
+             * @description Minutes of work left.
+             */
+            minutes?: number | null;
+            /** @description From, to. */
+            minutes_range: (number | null)[];
+            /**
+             * Format: int64
+             * @description How many requests it goes by.
+             */
+            samples: number;
         };
         /** @description A page of a list. `next_cursor` is null on the last page; else it is the `cursor` of the next request. */
         Page_AgentJson: {
@@ -1686,6 +3461,100 @@ export interface components {
                  * @description US dollars; null where nothing is priced.
                  */
                 cost_usd?: number | null;
+            }[];
+            /** @description Opaque; null where nothing follows. */
+            next_cursor: string | null;
+        };
+        /** @description A page of a list. `next_cursor` is null on the last page; else it is the `cursor` of the next request. */
+        Page_AnomalyJson: {
+            /** @description The rows, newest first unless the route says otherwise. */
+            items: {
+                /**
+                 * Format: int64
+                 * @description Time-ordered by its begin.
+                 */
+                id: number;
+                /** @description `retry_loop`, `cost_spike`, `anomaly`, ... */
+                detector: string;
+                /** @description `info`, `warning`, `critical`. */
+                severity: string;
+                /** @description `open`, `dismissed`, `confirmed`. */
+                state: string;
+                /** @description The project. */
+                app: string;
+                /** @description Who ran the agent. */
+                user?: string | null;
+                /** @description The session; null where it is about more than one. */
+                session_id?: string | null;
+                /** @description The subagent. */
+                agent_id?: string | null;
+                /** @description The subagent's type. */
+                agent_type?: string | null;
+                /** @description The tool, where it is about one. */
+                tool_name?: string | null;
+                /**
+                 * Format: int64
+                 * @description When it began.
+                 */
+                started_ms: number;
+                /**
+                 * Format: int64
+                 * @description When it was last seen.
+                 */
+                last_ms: number;
+                /**
+                 * Format: int64
+                 * @description When it was found.
+                 */
+                detected_ms: number;
+                /**
+                 * Format: int64
+                 * @description When it ended; null while it goes on.
+                 */
+                ended_ms?: number | null;
+                /**
+                 * Format: int64
+                 * @description How often it was told.
+                 */
+                told: number;
+                /**
+                 * Format: double
+                 * @description 0 to 1, of the isolation forest; null for other detectors.
+                 */
+                score?: number | null;
+                /** @description One line for a person. */
+                title: string;
+                /** @description Figures by name. */
+                evidence: unknown;
+                /** @description Features by contribution, of the isolation forest. */
+                reasons: unknown;
+                /** @description Calls that show it. */
+                calls: number[];
+                /**
+                 * Format: double
+                 * @description US dollars at stake; null where unknown.
+                 */
+                cost_usd?: number | null;
+                /** @description What a rule does by default, the mildest first: `notify`, `pause`, `throttle`, `stop`, `investigate`. */
+                actions: string[];
+                /** @description What to do about it. */
+                advice: string;
+                /**
+                 * Format: int64
+                 * @description The version of the model that found it.
+                 */
+                model_version?: number | null;
+                /**
+                 * Format: int64
+                 * @description When a person judged it.
+                 */
+                decided_ms?: number | null;
+                /** @description Who did. */
+                decided_by?: string | null;
+                /** @description What they noted. */
+                note?: string | null;
+                /** @description Whether an investigation was made. */
+                has_bundle: boolean;
             }[];
             /** @description Opaque; null where nothing follows. */
             next_cursor: string | null;
@@ -2019,6 +3888,14 @@ export interface components {
             /** @description By tool, most calls first (at most 50). */
             tools: components["schemas"]["ToolJson"][];
         };
+        /** @description A step of a forecast. */
+        PointJson: components["schemas"]["BandJson"] & {
+            /**
+             * Format: int64
+             * @description Where it begins.
+             */
+            t_ms: number;
+        };
         /** @description The decision on a tool call, in Claude Code's words. */
         PreToolUseAnswer: {
             /** @description Always `PreToolUse`. */
@@ -2027,6 +3904,19 @@ export interface components {
             permissionDecision: string;
             /** @description One sentence. */
             permissionDecisionReason: string;
+        };
+        /** @description What a suggestion would change. */
+        PreviewJson: {
+            /** @description Unified diff; empty where nothing can be changed. */
+            diff: string;
+            /** @description The file; null where there is none. */
+            file?: string | null;
+            /** @description What `apply` must name; null where nothing can be changed. */
+            hash?: string | null;
+            /** @description Whether it can be applied. */
+            can_apply: boolean;
+            /** @description Why not. */
+            reason?: string | null;
         };
         /** @description One row of the price table, in the terms of `prices.toml`: dollars per million tokens. */
         PriceRowJson: components["schemas"]["RatesJson"] & {
@@ -2232,6 +4122,118 @@ export interface components {
              */
             failed_attempts: number;
         };
+        /** @description One pattern. */
+        RepetitionJson: {
+            /**
+             * @description `repetition` (the same tool and input again), `cycle` (a period of equal calls that came again) or `thrash`
+             *     (alternating edits of one file).
+             */
+            kind: string;
+            /** @description The tool, or those of one period; empty for thrash. */
+            tools: string[];
+            /** @description Of a repetition: hash of tool and input, 16 hex digits. */
+            input_hash?: string | null;
+            /** @description Of thrash: the file. */
+            path?: string | null;
+            /** @description A text for a person. */
+            summary: string;
+            /**
+             * Format: int64
+             * @description Repeated calls, cycles found, or edits that flipped back or changed hands.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description Sessions that had it last in the window.
+             */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description Of a repetition: calls directly after an equal one.
+             */
+            in_row?: number | null;
+            /**
+             * Format: int64
+             * @description Of a repetition: calls with the result of the one before.
+             */
+            same_result?: number | null;
+            /**
+             * Format: int64
+             * @description Of a repetition: calls that failed.
+             */
+            failed?: number | null;
+            /**
+             * Format: int64
+             * @description Of a cycle: times the period came again.
+             */
+            repeats?: number | null;
+            /**
+             * Format: int64
+             * @description Of thrash: edits that flipped back.
+             */
+            flips?: number | null;
+            /**
+             * Format: int64
+             * @description Of thrash: edits by another agent than the one before.
+             */
+            turns?: number | null;
+            /** @description What it wasted. A call can be part of more than one pattern. */
+            wasted: components["schemas"]["WasteJson"];
+        };
+        /** @description What was repeated without need. */
+        RepetitionsJson: {
+            /** @description Over which time. */
+            window: components["schemas"]["SpanJson"];
+            /** @description How fresh this is. */
+            freshness: components["schemas"]["FreshnessJson"];
+            /** @description What all patterns of the scope together wasted, each call counted once. */
+            wasted: components["schemas"]["WasteJson"];
+            /** @description The patterns: the most frequent first. */
+            items: components["schemas"]["RepetitionJson"][];
+            /** @description Opaque; null where nothing follows. */
+            next_cursor: string | null;
+        };
+        /** @description One repository. */
+        RepositoryJson: components["schemas"]["RepositoryLog"] & {
+            /** @description The project of the newest session in it. */
+            app: string;
+        };
+        /** @description What the log of a repository comes to, over its local branches. */
+        RepositoryLog: {
+            /** @description The top of the working tree. */
+            directory: string;
+            /** @description The branch that is checked out; null where none is. */
+            branch?: string | null;
+            /**
+             * Format: int64
+             * @description Commits in the window.
+             */
+            commits: number;
+            /**
+             * Format: int64
+             * @description Lines added by them.
+             */
+            insertions: number;
+            /**
+             * Format: int64
+             * @description Lines removed by them.
+             */
+            deletions: number;
+            /**
+             * Format: int64
+             * @description Distinct files changed by them.
+             */
+            files_changed: number;
+            /**
+             * Format: int64
+             * @description When the newest of them was made.
+             */
+            last_commit_ms?: number | null;
+            /** @description Those with most lines changed. */
+            hot_files: components["schemas"]["HotFile"][];
+            /** @description Whether older commits were left out. */
+            cut: boolean;
+        };
         /** @description One model's month. */
         RepriceEffectJson: components["schemas"]["RepriceTotalsJson"] & {
             /** @description The model, as its sources name it. */
@@ -2304,6 +4306,83 @@ export interface components {
             code: number;
             /** @description What happened, and what to do. */
             message: string;
+        };
+        /** @description What would have been saved in the last seven days. */
+        SavingJson: {
+            /**
+             * Format: double
+             * @description US dollars a week; null where it is not known.
+             */
+            usd_per_week?: number | null;
+            /**
+             * Format: double
+             * @description Seconds a week; null where it is not known.
+             */
+            seconds_per_week?: number | null;
+            /** @description How it is computed. */
+            basis: string;
+        };
+        /** @description What the load asks for. */
+        ScalingJson: {
+            /** @description `scale_up`, `hold` or `scale_down`; null where there is too little history. */
+            recommendation?: string | null;
+            /**
+             * Format: double
+             * @description Agents that the next hour would keep busy, relative to now, 0.25 to 4; 1 on `hold`.
+             */
+            factor?: number | null;
+            /**
+             * @description `more_calls_expected`, `fewer_calls_expected`, `same_load_expected`, `no_agents_now`, `no_calls_now` or
+             *     `too_little_history`.
+             */
+            reason: string;
+            /**
+             * Format: int64
+             * @description Agents at work.
+             */
+            agents_now: number;
+            /**
+             * Format: int64
+             * @description Calls that ended in the last hour.
+             */
+            calls_last_hour: number;
+            agents_needed?: components["schemas"]["BandJson"] | null;
+        };
+        /** @description Columns: times, and as many values per series. */
+        SeriesAnswerJson: {
+            metric: string;
+            window: string;
+            group_by: string;
+            /**
+             * Format: int64
+             * @description When this was read.
+             */
+            as_of_ms: number;
+            /**
+             * Format: int64
+             * @description The length of a step, in milliseconds.
+             */
+            step_ms: number;
+            /** @description Where each step begins, ascending. */
+            t: number[];
+            /** @description The largest first; `(other)` last, where there is one. */
+            series: components["schemas"]["SeriesJson"][];
+            /** @description Groups that are in `(other)`. */
+            groups_cut: number;
+            /** @description Whether older rows were left out. */
+            rows_cut: boolean;
+        };
+        /** @description One series. */
+        SeriesJson: {
+            /** @description The group; the metric where there is one series. */
+            name: string;
+            /** @description Per step; null where there is nothing to show. */
+            values: (number | null)[];
+            /**
+             * Format: double
+             * @description Over the whole window.
+             */
+            total?: number | null;
         };
         /** @description What a session has cost, and what that was a moment ago. */
         SessionCostJson: {
@@ -2449,6 +4528,143 @@ export interface components {
              */
             context_utilization?: number | null;
         };
+        /** @description The quality of a session's work. Percents are null where there is nothing to share. */
+        SessionQualityJson: {
+            /** @description Which digest this is from. */
+            digest: components["schemas"]["DigestedJson"];
+            /**
+             * Format: int64
+             * @description Calls that ended.
+             */
+            calls: number;
+            /**
+             * Format: int64
+             * @description Of these: well.
+             */
+            succeeded: number;
+            /**
+             * Format: int64
+             * @description With an error.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Refused.
+             */
+            denied: number;
+            /**
+             * Format: int64
+             * @description Stopped by a person.
+             */
+            interrupted: number;
+            /**
+             * Format: double
+             * @description Succeeded of those neither denied nor interrupted.
+             */
+            success_percent?: number | null;
+            /**
+             * Format: int64
+             * @description First calls on a target since it last succeeded.
+             */
+            first_tries: number;
+            /**
+             * Format: double
+             * @description Of these, the ones that succeeded.
+             */
+            first_try_success_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Changes of files.
+             */
+            changes: number;
+            /**
+             * Format: int64
+             * @description Of these, within 10 minutes of another of the same file.
+             */
+            rework: number;
+            /**
+             * Format: double
+             * @description See `rework`.
+             */
+            rework_percent?: number | null;
+            /**
+             * Format: double
+             * @description Of the calls.
+             */
+            denied_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Commands that run tests.
+             */
+            test_runs: number;
+            /**
+             * Format: int64
+             * @description Whose tests passed, as far as the command's end tells.
+             */
+            tests_passed: number;
+            /**
+             * Format: int64
+             * @description Whose tests failed.
+             */
+            tests_failed: number;
+            /**
+             * Format: double
+             * @description Passed of both.
+             */
+            test_pass_percent?: number | null;
+            /** @description The outcome of the last run that told one. */
+            last_test_passed?: boolean | null;
+            /**
+             * Format: int64
+             * @description Failed calls that a later success resolved.
+             */
+            failures_resolved: number;
+            /**
+             * Format: int64
+             * @description Median time from a failure to the end of the call that resolved it.
+             */
+            resolution_ms_p50?: number | null;
+            /**
+             * Format: double
+             * @description Calls of one batch or whose spans overlap.
+             */
+            parallel_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Most calls in flight at once.
+             */
+            parallel_max: number;
+            /** @description What repetition, cycles and thrash wasted, each call counted once. */
+            wasted: components["schemas"]["SessionWasteJson"];
+        };
+        /** @description What a session wasted. */
+        SessionWasteJson: {
+            /**
+             * Format: int64
+             * @description Calls.
+             */
+            calls: number;
+            /**
+             * Format: int64
+             * @description Time the tools worked.
+             */
+            ms: number;
+            /**
+             * Format: int64
+             * @description Tokens.
+             */
+            tokens: number;
+            /**
+             * Format: double
+             * @description Of the session's tokens.
+             */
+            token_percent?: number | null;
+            /**
+             * Format: double
+             * @description Money; null where nothing is priced.
+             */
+            cost_usd?: number | null;
+        };
         /** @description Sessions in the window. */
         SessionsJson: {
             /**
@@ -2471,6 +4687,72 @@ export interface components {
              * @description Prompts by a person in the window.
              */
             prompts: number;
+        };
+        /** @description Two agents in one file at a time. */
+        SharedFileJson: {
+            /** @description The file. */
+            path: string;
+            /** @description Their ids; empty for the main agent. */
+            agents: string[];
+            /**
+             * Format: int64
+             * @description Changes within minutes of a change by the other.
+             */
+            changes: number;
+            /**
+             * Format: int64
+             * @description The first of these changes.
+             */
+            first_ms: number;
+            /**
+             * Format: int64
+             * @description The last of these changes.
+             */
+            last_ms: number;
+        };
+        /** @description An earlier finding. */
+        SimilarJson: {
+            /** Format: int64 */
+            id: number;
+            /** Format: int64 */
+            started_ms: number;
+            session_id?: string | null;
+            title: string;
+            state: string;
+            /** Format: double */
+            cost_usd?: number | null;
+        };
+        /** @description One span's figures. */
+        SpanJson: {
+            /** Format: int64 */
+            from_ms: number;
+            /** Format: int64 */
+            to_ms: number;
+            /** Format: int64 */
+            calls: number;
+            /** Format: int64 */
+            failed: number;
+            /** Format: int64 */
+            denied: number;
+            /**
+             * Format: double
+             * @description Null where no call ended.
+             */
+            error_rate_percent?: number | null;
+            /**
+             * Format: int64
+             * @description Median wall time of the calls; null where none is known.
+             */
+            execution_ms_p50?: number | null;
+            /** Format: int64 */
+            requests: number;
+            /** Format: int64 */
+            tokens: number;
+            /**
+             * Format: double
+             * @description US dollars; null where nothing is priced.
+             */
+            cost_usd?: number | null;
         };
         /**
          * @description How something is. The order is from well to ill.
@@ -2514,6 +4796,78 @@ export interface components {
              * @description File operations.
              */
             file_operations: number;
+        };
+        /** @description One subcommand. */
+        SubcommandJson: {
+            /** @description `commit`, `push`, ... */
+            subcommand: string;
+            /**
+             * Format: int64
+             * @description Commands.
+             */
+            commands: number;
+            /**
+             * Format: int64
+             * @description Of calls that failed.
+             */
+            failed: number;
+        };
+        /** @description One suggestion. */
+        SuggestionJson: {
+            /** Format: int64 */
+            id: number;
+            /** @description `repeated_reads`, `permission_stall`, ... */
+            kind: string;
+            /** @description `open`, `applied`, `undone` or `dismissed`. */
+            state: string;
+            /** @description The project. */
+            app: string;
+            /** @description The command, the agent's type, the tool; empty where it is about the whole project. */
+            subject: string;
+            /** @description One line for a person. */
+            title: string;
+            /** @description What to do. */
+            advice: string;
+            /** @description `{span_ms, figures: [{name, value, unit}], parts: [{name, count}]}`. */
+            evidence: unknown;
+            /** @description Sessions that show it most. */
+            sessions: string[];
+            /** @description Calls that show it, newest first. */
+            calls: number[];
+            saving: components["schemas"]["SavingJson"];
+            /** @description Whether it proposes the change of a file; `preview` tells whether that can be made now. */
+            has_edit: boolean;
+            /**
+             * Format: int64
+             * @description When it was suggested first.
+             */
+            suggested_ms: number;
+            /**
+             * Format: int64
+             * @description When its evidence last held.
+             */
+            seen_ms: number;
+            /**
+             * Format: int64
+             * @description When a person decided.
+             */
+            decided_ms?: number | null;
+            /** @description Who did. */
+            decided_by?: string | null;
+            change?: components["schemas"]["ChangeJson"] | null;
+            /**
+             * @description `{state, metric, of, length_ms, needed, before: {hits, chances, sessions, share, cost_usd, time_ms}, after,
+             *     change_percent, is_cut, is_final, measured_ms}`; state is `too_early`, `measured` or `too_little_seen`. Null where
+             *     nothing was applied or measured.
+             */
+            effect?: unknown;
+        };
+        /** @description A page of suggestions. */
+        SuggestionsJson: {
+            items: components["schemas"]["SuggestionJson"][];
+            /** @description The cursor of the next page; null on the last. */
+            next_cursor?: string | null;
+            computed?: components["schemas"]["Computed"] | null;
         };
         /** @description Everything about a window at a glance. A section is null where no source has told anything of that kind yet. */
         SummaryJson: {
@@ -2750,6 +5104,49 @@ export interface components {
             /** @description Wall time. */
             execution_ms: components["schemas"]["QuantilesJson"];
         };
+        /** @description One tool in a window. */
+        ToolStatsJson: components["schemas"]["CallTotalsJson"] & {
+            tool_name: string;
+            /**
+             * Format: double
+             * @description Its share of all calls.
+             */
+            share_percent: number;
+            /** @description Wall time, in milliseconds. */
+            execution_ms: components["schemas"]["QuantilesJson"];
+            /**
+             * Format: int64
+             * @description Its calls in the window before.
+             */
+            previous_calls: number;
+            /**
+             * Format: double
+             * @description Null where there were none before.
+             */
+            trend_percent?: number | null;
+            /** @description Calls per step, oldest first. */
+            history: number[];
+        };
+        /** @description The tools of a window. */
+        ToolsJson: {
+            window: string;
+            /**
+             * Format: int64
+             * @description When this was read.
+             */
+            as_of_ms: number;
+            /**
+             * Format: int64
+             * @description Calls of all tools, those left out too.
+             */
+            calls: number;
+            /** @description Most calls first. */
+            items: components["schemas"]["ToolStatsJson"][];
+            /** @description Tools that are left out. */
+            items_cut: number;
+            /** @description Always null: there is one page. */
+            next_cursor?: string | null;
+        };
         /** @description What an import did. */
         Totals: {
             /**
@@ -2889,6 +5286,13 @@ export interface components {
             /** @description Why it cannot be used. */
             error: string | null;
         };
+        /** @description What a person says of a finding. */
+        VerdictRequest: {
+            /** @description Who says it. */
+            by?: string | null;
+            /** @description Why. */
+            note?: string | null;
+        };
         /** @description A warning. */
         WarningJson: {
             /** @description The rule that spoke. */
@@ -2897,6 +5301,29 @@ export interface components {
             severity: string;
             /** @description For a person. */
             message: string;
+        };
+        /** @description What was wasted. */
+        WasteJson: {
+            /**
+             * Format: int64
+             * @description Calls; null for a single pattern of repetition or thrash, which is counted by its own figures.
+             */
+            calls?: number | null;
+            /**
+             * Format: double
+             * @description Time the tools worked.
+             */
+            seconds: number;
+            /**
+             * Format: int64
+             * @description Tokens that the results put into the context, and the output tokens that asked for them.
+             */
+            tokens: number;
+            /**
+             * Format: double
+             * @description Money of the requests that asked for them, as far as they have a price.
+             */
+            cost_usd: number;
         };
         /** @description The window of a summary. Its start is rounded down to a whole minute (hour for 7d and 30d). */
         WindowJson: {
@@ -3179,6 +5606,280 @@ export interface operations {
             };
         };
     };
+    agents: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 1h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentsJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: {
+                /** @description Rows of the page: 100 unless told, at most 1,000. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description `retry_loop`, `anomaly`, ... */
+                detector?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description `open`, `dismissed` or `confirmed`. */
+                state?: string;
+                /** @description At least this: `info`, `warning` or `critical`. */
+                severity?: string;
+                /** @description Whether it goes on: `true` or `false`. */
+                ongoing?: boolean;
+                /** @description First millisecond of its begin. */
+                from?: number;
+                /** @description One past the last millisecond of its begin. */
+                to?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AnomalyJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    one: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnomalyDetailJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    confirm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VerdictRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnomalyDetailJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    dismiss: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VerdictRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnomalyDetailJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    investigate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BundleJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
     link: {
         parameters: {
             query?: never;
@@ -3433,6 +6134,141 @@ export interface operations {
             };
         };
     };
+    detectors: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DetectorsJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 24h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+                /** @description The class: `timeout`, `exit_code`, ... */
+                class?: string;
+                /** @description The tool. */
+                tool?: string;
+                /** @description One fingerprint. */
+                fingerprint?: string;
+                /** @description Rows of the page: 100 unless told, at most 1,000. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorGroupsJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    one: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 24h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+            };
+            header?: never;
+            path: {
+                fingerprint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorDetailJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
     list: {
         parameters: {
             query?: {
@@ -3528,6 +6364,111 @@ export interface operations {
             };
         };
     };
+    figures: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 1h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+                /** @description A type of agent, `main` for main agents; with `session` an agent of it by its id. */
+                agent?: string;
+                /** @description One tool. */
+                tool?: string;
+                /** @description One model. */
+                model?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FiguresJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 24h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+                /**
+                 * @description `touches` unless told; `sessions reads writes edits deletes lines_added lines_removed rework repeated_reads
+                 *     shared_changes`. The greatest come first.
+                 */
+                sort?: string;
+                /** @description Only paths that contain this, letter by letter. */
+                q?: string;
+                /** @description Rows of the page: 100 unless told, at most 1,000. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FilesJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
     filters: {
         parameters: {
             query?: never;
@@ -3543,6 +6484,98 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FiltersJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    forecasts: {
+        parameters: {
+            query?: {
+                /** @description `1h` or `24h`: only what is forecast that far ahead. Both unless told, and for every other window. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForecastsJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    report: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 24h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+                /** @description Whether the repositories' own logs are read: true unless told. */
+                repositories?: boolean;
+                /** @description Rows of the page: 100 unless told, at most 1,000. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GitReportJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
                 };
             };
             401: {
@@ -3582,6 +6615,50 @@ export interface operations {
             };
         };
     };
+    heatmap: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 1h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HeatmapJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
     transcripts: {
         parameters: {
             query?: never;
@@ -3602,6 +6679,110 @@ export interface operations {
                 };
                 content: {
                     "application/x-ndjson": components["schemas"]["ImportLine"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    chains: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 24h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+                /** @description How many tools in a row, 2 to 5; all of these unless told. */
+                n?: number;
+                /** @description Only chains with this tool in them. */
+                tool?: string;
+                /** @description `count` unless told; `sessions failed work_ms`. The greatest come first. */
+                sort?: string;
+                /** @description Rows of the page: 100 unless told, at most 1,000. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChainsJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    repetitions: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 24h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+                /** @description `repetition`, `cycle` or `thrash`; all of these unless told. */
+                kind?: string;
+                /** @description Rows of the page: 100 unless told, at most 1,000. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RepetitionsJson"];
                 };
             };
             400: {
@@ -3668,6 +6849,60 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RepriceJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    series: {
+        parameters: {
+            query?: {
+                /** @description A metric by its name: `calls`, `error_rate_percent`, `execution_ms_p95`, `cost_usd`, ... */
+                metric?: string;
+                /** @description `none`, `app`, `user`, `tool`, `agent` or `model`; `none` unless told. */
+                group_by?: string;
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 1h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+                /** @description A type of agent, `main` for main agents; with `session` an agent of it by its id. */
+                agent?: string;
+                /** @description One tool. */
+                tool?: string;
+                /** @description One model. */
+                model?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SeriesAnswerJson"];
                 };
             };
             400: {
@@ -3810,6 +7045,43 @@ export interface operations {
             };
         };
     };
+    context: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ContextJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
     ledger: {
         parameters: {
             query?: never;
@@ -3847,6 +7119,43 @@ export interface operations {
             };
         };
     };
+    quality: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionQualityJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
     timeline: {
         parameters: {
             query?: never;
@@ -3864,6 +7173,300 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TimelineJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: {
+                /** @description Rows of the page: 100 unless told, at most 1,000. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description `open`, `applied`, `undone` or `dismissed`. */
+                state?: string;
+                /** @description `repeated_reads`, `permission_stall`, ... */
+                kind?: string;
+                /** @description The project. */
+                app?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuggestionsJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    refresh: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Computed"] | null;
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    one: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuggestionJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    apply: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApplyRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuggestionJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    dismiss: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApplyRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuggestionJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    preview: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreviewJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    undo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApplyRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuggestionJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
                 };
             };
             401: {
@@ -3993,6 +7596,50 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TelemetryNamesJson"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
+                };
+            };
+        };
+    };
+    tools: {
+        parameters: {
+            query?: {
+                /** @description `1m 5m 15m 1h 6h 24h 7d 30d`; 1h unless told. */
+                window?: string;
+                /** @description The project. */
+                app?: string;
+                /** @description The session. */
+                session?: string;
+                /** @description Who ran the agent. */
+                user?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToolsJson"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemJson"];
                 };
             };
             401: {
