@@ -11,13 +11,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use taffrail_analytics::digest::{self, Digest, Limits};
 use taffrail_store::{Claimed, Dirty, Patience, SessionDigest, Store};
+
+use crate::background::{Background, Stopping};
 
 /// Without a change for so long, a session is digested.
 pub(crate) const QUIET_MS: i64 = 2_000;
@@ -79,60 +79,9 @@ impl DigestStatus {
     }
 }
 
-/// The running thread.
-pub(crate) struct Digests {
-    stopping: Arc<Stopping>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// Wakes the thread to end.
-#[derive(Default)]
-struct Stopping {
-    stop: AtomicBool,
-    lock: Mutex<()>,
-    wake: Condvar,
-}
-
-impl Stopping {
-    fn is(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// Rests for that time, or until it is to end.
-    fn rest(&self, time: Duration) {
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only the waiting matters, not whether it timed out.
-        drop(self.wake.wait_timeout_while(guard, time, |()| !self.is()));
-    }
-
-    fn end(&self) {
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.stop.store(true, Ordering::Relaxed);
-        drop(guard);
-        self.wake.notify_all();
-    }
-}
-
-impl Digests {
-    /// Starts the thread; where the system has none to give, digests stay as they are, and that is said.
-    pub(crate) fn start(store: Store, status: Arc<DigestStatus>) -> Self {
-        let stopping = Arc::new(Stopping::default());
-        let mut worker = Worker::new(store, status, Arc::clone(&stopping));
-        let thread =
-            std::thread::Builder::new().name("taffrail-digest".to_owned()).spawn(move || worker.run());
-        if let Err(error) = &thread {
-            tracing::error!(%error, "sessions are not digested: the thread could not be started");
-        }
-        Self { stopping, thread: thread.ok() }
-    }
-
-    /// Ends after the session under way; waits for it.
-    pub(crate) fn stop(self) {
-        self.stopping.end();
-        if self.thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that digests sessions had panicked");
-        }
-    }
+/// Starts the thread.
+pub(crate) fn start(store: Store, status: Arc<DigestStatus>) -> Background {
+    Background::start("taffrail-digest", move |stopping| Worker::new(store, status, stopping).run())
 }
 
 /// A session that is left alone for a while.
@@ -157,7 +106,6 @@ impl Worker {
     }
 
     fn run(&mut self) {
-        lower_priority();
         match self.store.mark_stale_digests() {
             Ok(0) => {}
             Ok(sessions) => tracing::info!(sessions, "digests of another version are made again"),
@@ -321,17 +269,6 @@ fn analyse(claimed: &Claimed, limits: &Limits) -> Digest {
     claimed.read.as_ref().map(|read| digest::digest(&read.trace, limits)).unwrap_or_default()
 }
 
-/// Others go first: on Linux the priority is the thread's own.
-#[cfg(target_os = "linux")]
-pub(crate) fn lower_priority() {
-    if let Err(error) = rustix::process::nice(10) {
-        tracing::debug!(%error, "the priority of the digests could not be lowered");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn lower_priority() {}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -461,7 +398,7 @@ mod tests {
     fn the_thread_ends_when_it_is_told_and_what_it_did_not_do_waits() {
         let bed = Bed::new();
         let status = Arc::new(DigestStatus::default());
-        let digests = Digests::start(bed.worker.store.clone(), Arc::clone(&status));
+        let digests = start(bed.worker.store.clone(), Arc::clone(&status));
         digests.stop();
         bed.worker.store.append(vec![event("s", 0)]).unwrap();
         assert_eq!((bed.pending(), status.get().digested), (1, 0));

@@ -8,9 +8,7 @@
 //! expensive to read is looked at less often: after [`SESSION_REST`] times what it took.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -23,6 +21,7 @@ use taffrail_engine::signal::{Score, ScoreKind, SessionKey, Told, Via, What};
 use taffrail_event::TimestampMs;
 use taffrail_store::{Finding, FindingSeverity, SessionFilter, Store, StoredSession};
 
+use crate::background::{Background, Stopping};
 use crate::clock;
 use crate::judge::Judge;
 
@@ -51,53 +50,9 @@ const PROFILES_MAX: usize = 500;
 /// The same rows and the same seed give the same model.
 const SEED: u64 = 0x7461_6666_7261_696c;
 
-/// The running thread.
-pub(crate) struct Learner {
-    stopping: Arc<Stopping>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Stopping {
-    stop: AtomicBool,
-    lock: Mutex<()>,
-    wake: Condvar,
-}
-
-impl Stopping {
-    fn is(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    fn rest(&self, time: Duration) {
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only the waiting matters, not whether it timed out.
-        drop(self.wake.wait_timeout_while(guard, time, |()| !self.is()));
-    }
-}
-
-impl Learner {
-    /// Starts the thread; where the system has none to give, nothing is learnt, and that is said.
-    pub(crate) fn start(store: Store, judge: Judge) -> Self {
-        let stopping = Arc::new(Stopping::default());
-        let mut pupil = Pupil::new(store, judge, Arc::clone(&stopping));
-        let thread = std::thread::Builder::new().name("taffrail-learn".to_owned()).spawn(move || pupil.run());
-        if let Err(error) = &thread {
-            tracing::error!(%error, "nothing is learnt: the thread could not be started");
-        }
-        Self { stopping, thread: thread.ok() }
-    }
-
-    /// Ends after the session under way; waits for it.
-    pub(crate) fn stop(self) {
-        let guard = self.stopping.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.stopping.stop.store(true, Ordering::Relaxed);
-        drop(guard);
-        self.stopping.wake.notify_all();
-        if self.thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that learns had panicked");
-        }
-    }
+/// Starts the thread.
+pub(crate) fn start(store: Store, judge: Judge) -> Background {
+    Background::start("taffrail-learn", move |stopping| Pupil::new(store, judge, stopping).run())
 }
 
 /// How far a session was looked at.
@@ -135,7 +90,6 @@ impl Pupil {
     }
 
     fn run(&mut self) {
-        crate::digests::lower_priority();
         self.remember();
         loop {
             self.stopping.rest(LOOK_EVERY);

@@ -7,6 +7,7 @@ mod api;
 #[cfg(unix)]
 mod ask;
 mod assets;
+mod background;
 pub mod calendar;
 mod clock;
 pub mod config;

@@ -23,14 +23,14 @@ use crate::api;
 use crate::clock;
 use crate::config::{Config, Durability};
 use crate::cost_feed::{self, CostFeed};
-use crate::digests::{DigestStatus, Digests};
+use crate::digests::{self, DigestStatus};
 use crate::forecasts::{self, Forecasts};
 use crate::home::Home;
 use crate::ingest::otlp::doors::Doors;
 use crate::ingest::otlp::grpc;
 use crate::ingest::{Ingest, spool};
 use crate::judge::{self, Judge};
-use crate::learn::Learner;
+use crate::learn;
 use crate::listen::{self, Protocol};
 use crate::live::{self, Hub};
 use crate::metrics::Metrics;
@@ -168,8 +168,8 @@ async fn serve(
     }
     // Its rules compile on first use: not in the first hook's time.
     tokio::task::spawn_blocking(|| taffrail_event::redact::Redactor::builtin().redact("").counts.len());
-    let digests = Digests::start(store.clone(), Arc::clone(&app.digests));
-    let learner = Learner::start(store.clone(), judge.clone());
+    let digests = digests::start(store.clone(), Arc::clone(&app.digests));
+    let learner = learn::start(store.clone(), judge.clone());
     let tail = Tail::start(transcripts, app.config.transcripts.clone());
     tracing::info!(%listen, data_dir = %home.dir().display(), "ready");
     ready(listen);

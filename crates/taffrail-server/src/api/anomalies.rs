@@ -9,7 +9,7 @@ use taffrail_event::{RowId, TimestampMs};
 use taffrail_store::{FindingFilter, FindingSeverity, FindingState, StoredFinding};
 
 use super::money::usd;
-use super::params::{self, Params, text};
+use super::params::{self, Params, named, text};
 use super::types::Page;
 use crate::clock;
 use crate::ingest::body;
@@ -187,19 +187,6 @@ pub(crate) async fn list(
     };
     let page = app.read(move |reader| reader.findings(&filter, cursor, limit)).await?;
     Ok(Json(Page::of(page)))
-}
-
-/// A parameter that is one of some names.
-fn named<T>(
-    what: &str,
-    value: Option<String>,
-    known: &[&str],
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Option<T>, Problem> {
-    let Some(value) = value else { return Ok(None) };
-    parse(&value).map(Some).ok_or_else(|| {
-        Problem::BadRequest(format!("{what} `{value}` is not known; there are {}", known.join(", ")))
-    })
 }
 
 /// One finding.

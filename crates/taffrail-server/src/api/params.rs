@@ -77,6 +77,19 @@ pub(crate) fn window(name: &str) -> Result<Window, Problem> {
     })
 }
 
+/// A parameter that is one of some names.
+pub(crate) fn named<T>(
+    what: &str,
+    value: Option<String>,
+    known: &[&str],
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, Problem> {
+    let Some(value) = value else { return Ok(None) };
+    parse(&value).map(Some).ok_or_else(|| {
+        Problem::BadRequest(format!("{what} `{value}` is not known; there are {}", known.join(", ")))
+    })
+}
+
 /// A row id in a path.
 pub(crate) fn row_id(text: &str, what: &'static str) -> Result<RowId, Problem> {
     text.parse().map(RowId).map_err(|_| Problem::NotFound(what))

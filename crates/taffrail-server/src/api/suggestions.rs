@@ -9,7 +9,7 @@ use taffrail_event::{RowId, TimestampMs};
 use taffrail_store::{StoredSuggestion, SuggestionFilter, SuggestionState};
 
 use super::money::usd;
-use super::params::{self, Params, text};
+use super::params::{self, Params, named, text};
 use crate::clock;
 use crate::ingest::body;
 use crate::problem::{Problem, ProblemJson};
@@ -145,9 +145,9 @@ pub(crate) async fn list(
     let kinds = Kind::ALL.map(Kind::name);
     let states = SuggestionState::ALL.map(SuggestionState::name);
     let filter = SuggestionFilter {
-        kind: named("kind", text(query.kind), &kinds)?,
+        kind: named("kind", text(query.kind), &kinds, |name| kinds.contains(&name).then(|| name.to_owned()))?,
         app: text(query.app),
-        state: named("state", text(query.state), &states)?.and_then(|name| SuggestionState::from_name(&name)),
+        state: named("state", text(query.state), &states, SuggestionState::from_name)?,
     };
     let page = app.read(move |reader| reader.suggestions(&filter, cursor, limit)).await?;
     Ok(Json(SuggestionsJson {
@@ -155,16 +155,6 @@ pub(crate) async fn list(
         next_cursor: page.next.map(|id| id.0.to_string()),
         computed: app.suggest.last(),
     }))
-}
-
-/// A parameter that is one of some names.
-fn named(what: &str, value: Option<String>, known: &[&str]) -> Result<Option<String>, Problem> {
-    match value {
-        Some(value) if !known.contains(&value.as_str()) => {
-            Err(Problem::BadRequest(format!("{what} `{value}` is not known; there are {}", known.join(", "))))
-        }
-        value => Ok(value),
-    }
 }
 
 /// Computes suggestions now, and measures what applied ones brought; waits for it.
