@@ -32,7 +32,7 @@ const INCREMENTAL_TARGET_MS: f64 = 50.0;
 /// Costs are equal when they are so near: both are sums of thousands of binary fractions.
 const DOLLARS_NEAR: f64 = 1e-6;
 /// What the transcripts are grown from where nothing else is said.
-const SOURCES: [&str; 2] = ["../shared/data/claude-transcripts", "fixtures/ccusage"];
+const SOURCES: [&str; 2] = ["../shared/data/claude-transcripts", "fixtures/ccusage/captures"];
 
 const COMPAT: &str = "`taffrail report daily --compat ccusage`";
 const LEDGER: &str = "`taffrail import transcripts` and `report daily`";
