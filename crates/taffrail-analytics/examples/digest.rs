@@ -40,10 +40,10 @@ fn session(calls: usize) -> Trace {
     for n in 0..calls {
         let at_ms = 1_790_000_000_000 + n as i64 * 3_600;
         let tool = TOOLS[draw(12).min(draw(12)) as usize];
-        let path = format!("/work/app/src/file_{}.rs", draw(200).min(draw(200)));
+        let path = format!("/srv/app/src/file_{}.rs", draw(200).min(draw(200)));
         let failed = draw(5) == 0;
         let summary = if tool == "Bash" {
-            format!("cd /work/app && cargo test case_{}", draw(50))
+            format!("cd /srv/app && cargo test case_{}", draw(50))
         } else {
             path.clone()
         };

@@ -453,7 +453,7 @@ mod tests {
             ("cargo test", "cargo test"),
             ("cargo +nightly test -p x -- --nocapture", "cargo test"),
             ("RUST_LOG=debug RUST_BACKTRACE=1 cargo nextest run --workspace", "cargo nextest"),
-            ("cd /work/app && cargo test 2>&1", "cargo test"),
+            ("cd /srv/app && cargo test 2>&1", "cargo test"),
             ("pytest -q tests/test_a.py::test_b", "pytest"),
             ("python -m pytest -x", "pytest"),
             ("python3.12 -m unittest discover", "unittest"),

@@ -1,7 +1,7 @@
 //! Judgement: what was committed goes through the engine, and what it finds is stored and shown.
 //!
 //! A thread of its own steps the engine. What it is told comes from the ingest path after the commit and from the ledger's
-//! listener, through a queue of [`QUEUE_MAX`] messages that never makes a sender wait: what does not fit is counted, and
+//! listener, through a queue of [`SIGNALS_MAX`] signals that never makes a sender wait: what does not fit is counted, and
 //! judged no more. Findings are written together, and announced to the readers of `/stream` once they are stored. The clock
 //! is read here and nowhere in the engine.
 
@@ -9,8 +9,8 @@ mod hear;
 mod keep;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,8 +22,10 @@ use taffrail_store::{LedgerChange, Store};
 use crate::clock;
 use crate::live::Hub;
 
-/// Messages between the writer's thread and the engine's.
+/// Messages between the writer's thread and the engine's; each has a commit's signals.
 const QUEUE_MAX: usize = 8_192;
+/// Signals of all messages that wait.
+const SIGNALS_MAX: usize = 50_000;
 /// Between two ticks of the engine.
 const TICK: Duration = Duration::from_secs(5);
 /// Findings that are written together.
@@ -50,6 +52,8 @@ pub(crate) struct Judge {
 struct Shared {
     /// Told and not judged, for want of room.
     missed: AtomicU64,
+    /// Told and not judged yet.
+    waiting: AtomicUsize,
     stats: Mutex<Stats>,
 }
 
@@ -108,9 +112,11 @@ impl Judge {
         if told.is_empty() {
             return;
         }
-        let signals = told.len() as u64;
-        if let Err(TrySendError::Full(_)) = self.to.try_send(Message::Told(told)) {
-            self.shared.missed.fetch_add(signals, Ordering::Relaxed);
+        let signals = told.len();
+        let waits = self.shared.waiting.fetch_add(signals, Ordering::Relaxed) + signals;
+        if waits > SIGNALS_MAX || self.to.try_send(Message::Told(told)).is_err() {
+            self.shared.waiting.fetch_sub(signals, Ordering::Relaxed);
+            self.shared.missed.fetch_add(signals as u64, Ordering::Relaxed);
         }
     }
 
@@ -225,6 +231,7 @@ impl Bench {
             let wait = next_tick.saturating_duration_since(Instant::now());
             match ears.recv_timeout(wait) {
                 Ok(Message::Told(told)) => {
+                    self.shared.waiting.fetch_sub(told.len(), Ordering::Relaxed);
                     let now_ms = clock::now_ms();
                     for mut told in told {
                         self.rows.place(&mut told);
@@ -265,5 +272,39 @@ impl Bench {
         let (sessions, agents) = self.engine.size();
         let stats = Stats { engine: self.engine.stats(), sessions, agents, lost: self.lost, missed: 0 };
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn signals(count: usize) -> Vec<Told> {
+        let one = Told {
+            key: taffrail_engine::signal::SessionKey::default(),
+            agent_id: Arc::from(""),
+            agent_type: Arc::from("main"),
+            at_ms: 0,
+            via: taffrail_engine::signal::Via::Hook,
+            what: What::AgentStarted,
+        };
+        vec![one; count]
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_nobody_waits() {
+        let (judge, ears) = Judge::new();
+        judge.scored(signals(SIGNALS_MAX));
+        judge.scored(signals(7));
+        assert_eq!((judge.stats().missed, ears.told().len()), (7, SIGNALS_MAX), "signals are bounded");
+        let (judge, ears) = Judge::new();
+        for _ in 0..QUEUE_MAX + 3 {
+            judge.scored(signals(1));
+        }
+        assert_eq!((judge.stats().missed, ears.told().len()), (3, QUEUE_MAX), "and messages");
+        drop(ears);
+        judge.scored(signals(2));
+        assert_eq!(judge.stats().missed, 5, "nobody listens any more");
     }
 }
