@@ -9,6 +9,7 @@ use std::sync::Arc;
 use support::*;
 use taffrail_analytics::trace::MarkKind;
 use taffrail_engine::finding::Severity;
+use taffrail_engine::signal::Via;
 use taffrail_engine::{Config, Detector, Finding, Phase, What};
 
 fn compaction() -> MarkKind {
@@ -267,6 +268,23 @@ fn talk_without_a_call_is_silent_spend() {
     assert_eq!(finding.cost.requests, 25);
     silent(&of(24, 90));
     silent(&of(60, 10));
+}
+
+#[test]
+fn who_sees_only_requests_says_nothing_of_calls() {
+    let of = |is_heard: bool| {
+        let mut story = Story::new("transcript");
+        if is_heard {
+            story.prompt();
+        }
+        story.via = Via::Witness;
+        for _ in 0..40 {
+            story.asks(50).wait(5 * SECOND);
+        }
+        story.findings()
+    };
+    silent(&of(false));
+    assert!(of(true).iter().any(|finding| finding.detector == Detector::SilentSpend));
 }
 
 fn failure(status: i64, exhausted: bool) -> MarkKind {

@@ -18,6 +18,7 @@ use crate::config::{Check, ConfigError};
 use crate::episode::Reading;
 use crate::finding::{Action, CALLS_MAX, CallRef, Evidence, Response, Severity, Unit};
 use crate::nature::Nature;
+use crate::signal::Via;
 
 /// What it is.
 pub const NOUN: &str = "silent spend";
@@ -75,6 +76,8 @@ pub(crate) struct SilentSpend {
     began_ms: Option<i64>,
     calls: u32,
     fresh: u32,
+    /// Whether a hook told of the session: who only sees its requests knows nothing of its calls.
+    is_heard: bool,
 }
 
 impl Default for SilentSpend {
@@ -85,12 +88,14 @@ impl Default for SilentSpend {
             began_ms: None,
             calls: 0,
             fresh: 0,
+            is_heard: false,
         }
     }
 }
 
 impl SilentSpend {
     pub(crate) fn ended(&mut self, scene: &Scene<'_>, call: &Call, nature: Nature, out: &mut Out<'_>) {
+        self.is_heard = true;
         if !scene.config.silent_spend.enabled || nature.bookkeeping {
             return;
         }
@@ -132,7 +137,11 @@ impl SilentSpend {
         let nothing_new = self.calls >= options.calls
             && fresh_percent <= f64::from(options.fresh_percent)
             && spent >= options.usd;
-        let talks = self.calls == 0 && requests >= options.talk_requests && spent >= options.talk_usd;
+        let are_calls_told = self.is_heard || scene.via != Via::Witness;
+        let talks = are_calls_told
+            && self.calls == 0
+            && requests >= options.talk_requests
+            && spent >= options.talk_usd;
         if !nothing_new && !talks {
             return;
         }
@@ -164,6 +173,7 @@ impl SilentSpend {
 
     /// Something came of it, or a person is there.
     pub(crate) fn attended(&mut self, scene: &Scene<'_>, out: &mut Out<'_>) {
+        self.is_heard = true;
         self.began_ms = Some(scene.at_ms);
         (self.calls, self.fresh) = (0, 0);
         self.newest.clear();
